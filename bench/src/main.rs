@@ -1,0 +1,2 @@
+//! The `corelane-bench` binary.
+fn main() {}

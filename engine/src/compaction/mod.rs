@@ -1,0 +1,1 @@
+//! Compaction: choosing, running and pacing merges of tables.

@@ -1,0 +1,1 @@
+//! The glommio runtime behind the seam: the only place that names glommio.

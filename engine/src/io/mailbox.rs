@@ -1,0 +1,1 @@
+//! Messages into a core, from its neighbours and from foreign threads.

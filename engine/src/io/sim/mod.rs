@@ -1,0 +1,1 @@
+//! The simulator behind the seam: a seeded, virtual disk, network, clock and scheduler.

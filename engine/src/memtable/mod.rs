@@ -1,0 +1,1 @@
+//! The memtable: the newest entries of a shard, sorted, in memory.

@@ -1,0 +1,1 @@
+//! The pure k-way merge.

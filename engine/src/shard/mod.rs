@@ -1,0 +1,1 @@
+//! One shard: the state of one core.

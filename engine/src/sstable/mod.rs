@@ -1,0 +1,1 @@
+//! SSTables: sorted, immutable files of block-aligned entries.

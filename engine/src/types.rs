@@ -1,0 +1,167 @@
+//! The words every module shares: sequences, entry kinds, internal key order, limits, durability, file names.
+
+use std::cmp::Ordering;
+
+/// A commit sequence: one process-wide counter, 56 bits, 0 meaning "before everything".
+pub type Sequence = u64;
+
+/// The largest sequence; a read at it sees everything published.
+pub const MAX_SEQUENCE: Sequence = (1 << 56) - 1;
+
+/// Longest key in bytes (inclusive). The empty key is a key.
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+
+/// Longest value in bytes (inclusive). The empty value is a value.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest encoded batch in bytes: one value of the greatest length, its key, and room beside them.
+pub const MAX_BATCH_BYTES: usize = 72 * 1024 * 1024;
+
+/// The unit in which files are laid out, written and read, in bytes.
+pub const PAGE_BYTES: usize = 4096;
+
+/// What an entry says of its key. The numbers are on disk and never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// The key is not there, whatever older entries say.
+    Tombstone = 0,
+    /// The key has this value.
+    Put = 1,
+}
+
+/// Kinds reserved for what comes next, so that today's readers refuse them by name:
+/// 2 a put with an expiry, 3 a range delete, 4 a value kept in a value file, 5 a merge operand, 6 a prepared batch.
+pub const RESERVED_KINDS: std::ops::RangeInclusive<u8> = 2..=6;
+
+impl Kind {
+    /// The kind of this stored byte; `None` for a byte this version does not know.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Tombstone),
+            1 => Some(Self::Put),
+            _ => None,
+        }
+    }
+}
+
+/// Sequence and kind packed as stored: `sequence << 8 | kind`.
+pub fn pack_trailer(sequence: Sequence, kind: Kind) -> u64 {
+    assert!(sequence <= MAX_SEQUENCE, "a sequence fits in 56 bits");
+    (sequence << 8) | kind as u64
+}
+
+/// The parts of a packed trailer; `None` where its kind is unknown to this version.
+pub fn unpack_trailer(trailer: u64) -> Option<(Sequence, Kind)> {
+    #[expect(clippy::cast_possible_truncation, reason = "the low byte is the kind")]
+    let kind = Kind::from_byte(trailer as u8)?;
+    Some((trailer >> 8, kind))
+}
+
+/// One entry as read from a memtable or an SSTable, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The user's key.
+    pub key: &'a [u8],
+    /// The commit sequence of this version of the key.
+    pub sequence: Sequence,
+    /// What this entry says.
+    pub kind: Kind,
+    /// The value; empty for a tombstone.
+    pub value: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// The packed trailer of this entry.
+    pub fn trailer(&self) -> u64 {
+        pack_trailer(self.sequence, self.kind)
+    }
+}
+
+/// Internal order: keys ascending by bytes, and of one key the newest sequence first.
+pub fn internal_order(a: (&[u8], u64), b: (&[u8], u64)) -> Ordering {
+    a.0.cmp(b.0).then(b.1.cmp(&a.1))
+}
+
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Durability {
+    /// Only once it is on stable storage. Makes every earlier `Buffered` write of its shard durable too.
+    #[default]
+    Sync,
+    /// Once it is staged for the WAL; it is on disk within the configured bound in bytes and milliseconds.
+    Buffered,
+    /// Never logged: it is durable once its memtable was flushed.
+    None,
+}
+
+/// The name of the SSTable with this number, inside its shard's directory.
+pub fn table_file_name(number: u64) -> String {
+    format!("{number:08}.sst")
+}
+
+/// The name of the WAL segment with this number, inside its shard's directory.
+pub fn segment_file_name(number: u64) -> String {
+    format!("{number:08}.wal")
+}
+
+/// The number in a file name made by [`table_file_name`] (`extension` "sst") or [`segment_file_name`] ("wal").
+pub fn parse_numbered_name(name: &str, extension: &str) -> Option<u64> {
+    let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
+    if digits.len() < 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trailer_keeps_both_parts_at_their_extremes() {
+        for sequence in [0, 1, MAX_SEQUENCE] {
+            for kind in [Kind::Tombstone, Kind::Put] {
+                assert_eq!(
+                    unpack_trailer(pack_trailer(sequence, kind)),
+                    Some((sequence, kind))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_reserved_kind_is_not_known_yet() {
+        for byte in RESERVED_KINDS {
+            assert_eq!(Kind::from_byte(byte), None);
+            assert_eq!(unpack_trailer((9 << 8) | u64::from(byte)), None);
+        }
+    }
+
+    #[test]
+    fn of_one_key_the_newest_comes_first() {
+        let old = (b"k".as_slice(), pack_trailer(1, Kind::Put));
+        let new = (b"k".as_slice(), pack_trailer(2, Kind::Tombstone));
+        assert_eq!(internal_order(new, old), Ordering::Less);
+        assert_eq!(internal_order(old, (b"kk".as_slice(), 0)), Ordering::Less);
+    }
+
+    #[test]
+    fn file_names_round_trip_and_strangers_are_not_ours() {
+        assert_eq!(parse_numbered_name(&table_file_name(7), "sst"), Some(7));
+        assert_eq!(
+            parse_numbered_name(&segment_file_name(123_456_789), "wal"),
+            Some(123_456_789)
+        );
+        for name in [
+            "7.sst",
+            "0000000x.sst",
+            "00000007.wal",
+            "manifest",
+            ".sst",
+            "+0000007.sst",
+        ] {
+            assert_eq!(parse_numbered_name(name, "sst"), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Versions: which tables make up a shard, and the manifest that says so durably.

@@ -1,0 +1,2 @@
+//! The `corelane` server binary.
+fn main() {}
