@@ -1,1 +1,153 @@
 //! The memtable: the newest entries of a shard, sorted, in memory.
+//!
+//! Entries are copied once into an append-only [`arena`]; a B+tree of their 32-bit addresses ([`tree`], [`node`]) keeps
+//! them in internal order: keys ascending, and of one key the newest first. Nothing is ever removed: a full memtable
+//! becomes an immutable, is written out as a table, and is dropped whole.
+//!
+//! One core owns it. Writing takes `&mut`, reading `&`, and there are no atomics. A [`Position`] borrows nothing, so a
+//! scan may be left and resumed across later inserts.
+
+mod arena;
+mod node;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use crate::types::{Entry, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES, Sequence, pack_trailer};
+
+use arena::{Address, Arena, Target};
+use tree::{Place, Tree};
+
+/// The newest entries of one shard, in internal order. See the [module](self).
+#[derive(Debug, Default)]
+pub struct Memtable {
+    arena: Arena,
+    tree: Tree,
+    entries: usize,
+    /// Smallest and largest sequence; `None` while empty.
+    sequences: Option<(Sequence, Sequence)>,
+}
+
+/// A place in a memtable: at an entry, or at the end.
+///
+/// It belongs to the memtable that made it and stays usable across later inserts: it stays at its entry, and a walk
+/// from it meets every entry that lies ahead in internal order, those inserted meanwhile included. The end stays the
+/// end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The entry here; `None` at the end.
+    record: Option<Address>,
+    /// Where the tree held it when it was last looked up; checked before it is used.
+    place: Place,
+}
+
+impl Memtable {
+    /// An empty memtable: a few KiB of index, no chunk yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry, copying `key` and `value`.
+    ///
+    /// # Panics
+    /// If there is an entry of this key and sequence already, if `key`, `value` or `sequence` exceeds its limit, if a
+    /// tombstone has a value, or if the arena's addresses are used up (after 4 GiB at the least).
+    pub fn insert(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8]) {
+        assert!(
+            key.len() <= MAX_KEY_BYTES,
+            "a key has at most {MAX_KEY_BYTES} bytes"
+        );
+        assert!(
+            value.len() <= MAX_VALUE_BYTES,
+            "a value has at most {MAX_VALUE_BYTES} bytes"
+        );
+        assert!(kind == Kind::Put || value.is_empty(), "a tombstone has no value");
+        let trailer = pack_trailer(sequence, kind);
+        // The least trailer of this sequence: an entry that already has it sorts at or before it, whatever its kind.
+        let least = pack_trailer(sequence, Kind::Tombstone);
+        let path = self.tree.descend(&self.arena, Target { key, trailer: least });
+        if let Some(before) = self.tree.before(&path, key) {
+            let same = self.arena.trailer(before) >> 8 == sequence && self.arena.key(before) == key;
+            assert!(
+                !same,
+                "sequence {sequence} of this key is in the memtable already"
+            );
+        }
+        let record = self.arena.append(trailer, key, value);
+        self.tree.insert(&self.arena, &path, record);
+        self.entries += 1;
+        let (low, high) = self.sequences.unwrap_or((sequence, sequence));
+        self.sequences = Some((low.min(sequence), high.max(sequence)));
+    }
+
+    /// The newest entry of `key` that a read at `at` sees, a tombstone included; `None` if the memtable has none.
+    pub fn get(&self, key: &[u8], at: Sequence) -> Option<Entry<'_>> {
+        let record = self.tree.find(&self.arena, seek_target(key, at))?;
+        let entry = self.arena.entry(record);
+        (entry.key == key).then_some(entry)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Memory held in bytes: the arena's chunks and the index, with the room in them that is not used yet.
+    pub fn bytes(&self) -> usize {
+        self.arena.bytes() + self.tree.bytes()
+    }
+
+    /// The smallest sequence of any entry; `None` while empty.
+    pub fn smallest_sequence(&self) -> Option<Sequence> {
+        self.sequences.map(|(low, _)| low)
+    }
+
+    /// The largest sequence of any entry; `None` while empty.
+    pub fn largest_sequence(&self) -> Option<Sequence> {
+        self.sequences.map(|(_, high)| high)
+    }
+
+    /// The position of the first entry in internal order; the end if there is none.
+    pub fn first(&self) -> Position {
+        self.position(self.tree.first())
+    }
+
+    /// The position of the first entry at or after `(key, at)` in internal order: the newest of `key` that a read at
+    /// `at` sees, else the first of the keys above.
+    pub fn seek(&self, key: &[u8], at: Sequence) -> Position {
+        self.position(self.tree.seek(&self.arena, seek_target(key, at)))
+    }
+
+    /// The entry at `position`; `None` at the end.
+    pub fn entry(&self, position: &Position) -> Option<Entry<'_>> {
+        position.record.map(|record| self.arena.entry(record))
+    }
+
+    /// Moves `position` to the next entry in internal order. At the end it stays.
+    pub fn next(&self, position: &mut Position) {
+        if let Some(record) = position.record {
+            *position = self.position(self.tree.after(&self.arena, record, position.place));
+        }
+    }
+
+    fn position(&self, place: Place) -> Position {
+        Position {
+            record: self.tree.record(place),
+            place,
+        }
+    }
+}
+
+/// What sorts just before every entry of `key` that a read at `at` sees. No stored kind is 255, so nothing equals it.
+fn seek_target(key: &[u8], at: Sequence) -> Target<'_> {
+    Target {
+        key,
+        trailer: (at.min(MAX_SEQUENCE) << 8) | 0xff,
+    }
+}

@@ -1,0 +1,256 @@
+//! The index: a B+tree of record addresses in internal order.
+//!
+//! Leaves hold every record and are linked left to right. An inner node's slot `i` holds the least record of the
+//! subtree `children[i]` as it was when that subtree split off; records are never removed, so a separator is simply
+//! the address of a record. Slot 0 stands for "everything below slot 1", so records below its own may come in there.
+//! Leaf 0 is always the leftmost: a split leaves the lower half in place.
+
+use super::arena::{Address, Arena, Target};
+use super::node::{SLOTS, Slots};
+use super::pool::Pool;
+
+/// The most inner levels: at 10 slots a node, far fewer than splits leave, they reach more records than have addresses.
+const MAX_HEIGHT: usize = 12;
+
+/// A leaf that has none to its right.
+const NO_LEAF: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Leaf {
+    slots: Slots,
+    /// The leaf to the right, or [`NO_LEAF`].
+    next: u32,
+    /// Goes up whenever slots move.
+    changes: u32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slots: Slots,
+    children: [u32; SLOTS],
+}
+
+/// A slot of a leaf, with the leaf's `changes` when it was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    leaf: u32,
+    slot: usize,
+    changes: u32,
+}
+
+/// The way from the root to where a target belongs.
+#[derive(Debug)]
+pub(super) struct Path {
+    /// Inner nodes from the root down, each with the slot of the child taken.
+    inner: [(u32, usize); MAX_HEIGHT],
+    leaf: u32,
+    /// How many records of the leaf are at or before the target.
+    rank: usize,
+}
+
+/// The tree. It does not own the records: every call gets the arena they are in.
+#[derive(Debug)]
+pub(super) struct Tree {
+    leaves: Pool<Leaf>,
+    inners: Pool<Inner>,
+    /// The inner node at the top, if there is one; else leaf 0 is the root.
+    root: u32,
+    /// Inner levels above the leaves.
+    height: usize,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let mut leaves = Pool::default();
+        leaves.push(Leaf {
+            slots: Slots::default(),
+            next: NO_LEAF,
+            changes: 0,
+        });
+        Self {
+            leaves,
+            inners: Pool::default(),
+            root: 0,
+            height: 0,
+        }
+    }
+}
+
+impl Inner {
+    /// Puts `child`, whose least record is `separator`, in slot `index`.
+    fn insert(&mut self, arena: &Arena, index: usize, separator: Address, child: u32) {
+        let len = self.slots.len();
+        self.slots.insert(arena, index, separator);
+        self.children.copy_within(index..len, index + 1);
+        self.children[index] = child;
+    }
+
+    /// Moves the children from slot `at` on into a new node.
+    fn split_off(&mut self, arena: &Arena, at: usize) -> Self {
+        let moved = self.slots.len() - at;
+        let mut children = [0; SLOTS];
+        children[..moved].copy_from_slice(&self.children[at..][..moved]);
+        Self {
+            slots: self.slots.split_off(arena, at),
+            children,
+        }
+    }
+}
+
+impl Tree {
+    /// Memory held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.leaves.bytes() + self.inners.bytes()
+    }
+
+    /// The way to where `target` belongs.
+    pub(super) fn descend(&self, arena: &Arena, target: Target<'_>) -> Path {
+        let mut path = Path {
+            inner: [(0, 0); MAX_HEIGHT],
+            leaf: 0,
+            rank: 0,
+        };
+        let mut node = self.root;
+        for step in &mut path.inner[..self.height] {
+            let inner = &self.inners[node];
+            let taken = inner.slots.rank(arena, target).saturating_sub(1);
+            *step = (node, taken);
+            node = inner.children[taken];
+        }
+        path.leaf = node;
+        path.rank = self.leaves[node].slots.rank(arena, target);
+        path
+    }
+
+    /// The last record at or before the target of `path`, if it may have that key. It is in the leaf that the path
+    /// ends at, for separators are records: the path goes left of one only if the target does.
+    pub(super) fn before(&self, path: &Path, key: &[u8]) -> Option<Address> {
+        let slot = path.rank.checked_sub(1)?;
+        self.leaves[path.leaf].slots.record_if(slot, key)
+    }
+
+    /// Adds `record` where `path` ends. Nothing was added since the path was taken.
+    pub(super) fn insert(&mut self, arena: &Arena, path: &Path, record: Address) {
+        let leaf = &mut self.leaves[path.leaf];
+        leaf.changes += 1;
+        if !leaf.slots.is_full() {
+            leaf.slots.insert(arena, path.rank, record);
+            return;
+        }
+        let at = leaf.slots.split_point(path.rank);
+        let mut right = Leaf {
+            slots: leaf.slots.split_off(arena, at),
+            next: leaf.next,
+            changes: 0,
+        };
+        if in_left_half(path.rank, at) {
+            leaf.slots.insert(arena, path.rank, record);
+        } else {
+            right.slots.insert(arena, path.rank - at, record);
+        }
+        let left_least = leaf.slots.least();
+        let separator = right.slots.least();
+        let number = self.leaves.push(right);
+        self.leaves[path.leaf].next = number;
+        self.insert_child(arena, path, left_least, separator, number);
+    }
+
+    /// Enters a leaf that split off into the inner nodes on its path, splitting those that are full.
+    fn insert_child(
+        &mut self,
+        arena: &Arena,
+        path: &Path,
+        mut left_least: Address,
+        mut separator: Address,
+        mut child: u32,
+    ) {
+        for &(node, taken) in path.inner[..self.height].iter().rev() {
+            let inner = &mut self.inners[node];
+            if taken == 0 {
+                // Slot 0 covers what came in below its record, and the new separator may be of those.
+                inner.slots.lower_least(arena, left_least);
+            }
+            if !inner.slots.is_full() {
+                inner.insert(arena, taken + 1, separator, child);
+                return;
+            }
+            let at = inner.slots.split_point(taken + 1);
+            let mut right = inner.split_off(arena, at);
+            if in_left_half(taken + 1, at) {
+                inner.insert(arena, taken + 1, separator, child);
+            } else {
+                right.insert(arena, taken + 1 - at, separator, child);
+            }
+            left_least = inner.slots.least();
+            separator = right.slots.least();
+            child = self.inners.push(right);
+        }
+        assert!(self.height < MAX_HEIGHT, "nodes fill before they split");
+        let mut root = Inner {
+            slots: Slots::default(),
+            children: [0; SLOTS],
+        };
+        root.insert(arena, 0, left_least, if self.height == 0 { 0 } else { self.root });
+        root.insert(arena, 1, separator, child);
+        self.root = self.inners.push(root);
+        self.height += 1;
+    }
+
+    /// The place of the first record.
+    pub(super) fn first(&self) -> Place {
+        self.place(0, 0)
+    }
+
+    /// The place of the first record after `target`.
+    pub(super) fn seek(&self, arena: &Arena, target: Target<'_>) -> Place {
+        let path = self.descend(arena, target);
+        self.place(path.leaf, path.rank)
+    }
+
+    /// The first record after `target`, if it may have that key: `None` is certain.
+    pub(super) fn find(&self, arena: &Arena, target: Target<'_>) -> Option<Address> {
+        let path = self.descend(arena, target);
+        let leaf = &self.leaves[path.leaf];
+        if path.rank < leaf.slots.len() {
+            return leaf.slots.record_if(path.rank, target.key);
+        }
+        self.record(self.place(path.leaf, path.rank))
+    }
+
+    /// The place behind that of `record`, which was at `place`.
+    pub(super) fn after(&self, arena: &Arena, record: Address, place: Place) -> Place {
+        if self.leaves[place.leaf].changes == place.changes {
+            return self.place(place.leaf, place.slot + 1);
+        }
+        self.seek(
+            arena,
+            Target {
+                key: arena.key(record),
+                trailer: arena.trailer(record),
+            },
+        )
+    }
+
+    /// The record at `place`, which was just looked up; `None` behind the last.
+    pub(super) fn record(&self, place: Place) -> Option<Address> {
+        self.leaves[place.leaf].slots.record(place.slot)
+    }
+
+    /// The place of slot `slot` of a leaf, or of the first slot to its right if the leaf ends there.
+    fn place(&self, leaf: u32, slot: usize) -> Place {
+        let next = self.leaves[leaf].next;
+        let ends = slot == self.leaves[leaf].slots.len() && next != NO_LEAF;
+        let (leaf, slot) = if ends { (next, 0) } else { (leaf, slot) };
+        Place {
+            leaf,
+            slot,
+            changes: self.leaves[leaf].changes,
+        }
+    }
+}
+
+/// Whether an insert at `index` of a node that was split at `at` goes to the left half. At the border it does, unless
+/// the left half is full: then the node kept its whole content.
+fn in_left_half(index: usize, at: usize) -> bool {
+    index <= at && at < SLOTS
+}
