@@ -1,1 +1,271 @@
 //! The glommio runtime behind the seam: the only place that names glommio.
+//!
+//! One pinned executor per core ([`start`]), each with one task queue per [`Class`]. Files are `DmaFile`s (`file.rs`),
+//! names and directories go to a blocking thread (`names.rs`), sockets are polled through the ring (`net.rs`), and
+//! `device.rs` knows what must be known of a device before its first file is opened. glommio 0.9.0 is the last
+//! release on crates.io; what it needs to be handled with care is written beside the code that handles it:
+//!
+//! - It learns whether a device can be polled by reading the first file opened there, and an empty file teaches it
+//!   the wrong answer (`device.rs`).
+//! - While only background queues run, the ring is looked at no sooner than the preempt timer fires, 100 ms by
+//!   default: so the period is an option here and small (`run.rs`).
+//! - Its error type loses the operating system's code on the way into `std::io::Error`; [`os_error`] keeps it.
+//! - Asking a `DmaFile` for its size asks its *path*, which is another file after a rename (`file.rs`).
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use glommio::GlommioError;
+
+use super::{Class, DirEntry, Io, OpenOptions};
+
+mod classes;
+mod device;
+mod file;
+mod names;
+mod net;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use file::{GlommioFile, ReadBuf, WriteBuf};
+pub use names::GlommioLock;
+pub use net::{GlommioListener, GlommioStream, RecvBuf};
+pub use run::{CoreThread, StartOptions, available_cores, raise_memlock_limit, start};
+
+/// The machine as one glommio executor sees it. Made by [`start`], one for each core; `!Send`.
+#[derive(Clone)]
+pub struct GlommioIo(Rc<Core>);
+
+/// What all clones of one core's [`GlommioIo`] share.
+struct Core {
+    queues: classes::Queues,
+    /// Directories whose device is known to be primed, so that opening a file costs no further look at it.
+    primed_dirs: RefCell<HashSet<PathBuf>>,
+    /// Devices (`st_dev`) whose poll support this executor has learned from a file with bytes in it.
+    primed_devices: RefCell<HashSet<u64>>,
+    /// The longest single transfer for each device, by major and minor number.
+    part_bytes: RefCell<HashMap<(u32, u32), usize>>,
+    recv_pool: net::RecvPool,
+    in_flight: InFlight,
+}
+
+/// Most directories remembered as primed: a process has one for each shard, and forgetting them costs one `stat`.
+const PRIMED_DIRS: usize = 1024;
+
+/// File operations under way on this core; the executor waits for them before it goes, because the kernel writes into
+/// their buffers until then.
+#[derive(Clone, Default)]
+struct InFlight(Rc<Cell<usize>>);
+
+/// One file operation under way.
+struct Busy(InFlight);
+
+impl InFlight {
+    fn enter(&self) -> Busy {
+        self.0.set(self.0.get() + 1);
+        Busy(self.clone())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let count = &self.0.0;
+        assert!(count.get() > 0, "an operation ends once");
+        count.set(count.get() - 1);
+    }
+}
+
+/// The operating system's error inside a glommio error, with its code, so that a full device stays `StorageFull`.
+/// The file is named by the caller, who knows it better.
+fn os_error<T>(error: GlommioError<T>) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.into(),
+    }
+}
+
+impl GlommioIo {
+    /// Must be called on a running executor.
+    fn new(preempt_period: Duration) -> Self {
+        Self(Rc::new(Core {
+            queues: classes::Queues::new(preempt_period),
+            primed_dirs: RefCell::default(),
+            primed_devices: RefCell::default(),
+            part_bytes: RefCell::default(),
+            recv_pool: net::RecvPool::default(),
+            in_flight: InFlight::default(),
+        }))
+    }
+
+    /// Teaches this executor whether the device under `dir` can be polled, from a block that is there to be read.
+    ///
+    /// [`Io::open`] does it before the first file of a directory, so calling it is only ever useful to do it early.
+    /// It makes an unnamed file, or where the filesystem has none a `.corelane-probe` that it removes at once;
+    /// nothing stays behind.
+    ///
+    /// # Errors
+    /// What stopped it: a missing directory, a read-only or full filesystem. [`Io::open`] goes on without.
+    pub async fn prime(&self, dir: &Path) -> io::Result<()> {
+        let dir = dir.to_owned();
+        if self.0.primed_dirs.borrow().contains(&dir) {
+            return Ok(());
+        }
+        let of = dir.clone();
+        let device = names::blocking(move || device::device_of(&of)).await?;
+        if !self.0.primed_devices.borrow().contains(&device) {
+            device::probe_polling(&dir).await?;
+            self.0.primed_devices.borrow_mut().insert(device);
+        }
+        let mut dirs = self.0.primed_dirs.borrow_mut();
+        if dirs.len() >= PRIMED_DIRS {
+            dirs.clear();
+        }
+        dirs.insert(dir);
+        Ok(())
+    }
+
+    /// The longest single transfer to or from the device of `file`.
+    fn part_bytes(&self, file: &glommio::io::DmaFile) -> usize {
+        let device = (file.dev_major(), file.dev_minor());
+        *self
+            .0
+            .part_bytes
+            .borrow_mut()
+            .entry(device)
+            .or_insert_with(|| device::part_bytes(device.0, device.1))
+    }
+}
+
+/// The start that [`Io::now`] counts from, one for the process, so that times of different cores compare.
+#[expect(clippy::disallowed_methods, reason = "this is the seam's clock")]
+fn process_start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+impl Io for GlommioIo {
+    type File = GlommioFile;
+    type Listener = GlommioListener;
+    type Stream = GlommioStream;
+    type Lock = GlommioLock;
+
+    fn open(
+        &self,
+        path: &Path,
+        options: OpenOptions,
+    ) -> impl Future<Output = io::Result<Self::File>> + 'static {
+        let (io, path) = (self.clone(), path.to_owned());
+        async move {
+            let _busy = io.0.in_flight.enter();
+            let dir = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            // Without room or permission for a probe no file can be made here either, and a file that is there
+            // already and holds a block is as good a probe.
+            let _unprimed = io.prime(dir).await.is_err();
+            let file = file::open(&path, options).await?;
+            let part_bytes = io.part_bytes(&file);
+            Ok(GlommioFile::new(file, part_bytes, io.0.in_flight.clone()))
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        names::blocking(move || names::rename(&from, &to))
+    }
+
+    fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let path = path.to_owned();
+        names::blocking(move || names::remove(&path))
+    }
+
+    fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let path = path.to_owned();
+        names::blocking(move || names::create_dir(&path))
+    }
+
+    fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
+        let path = path.to_owned();
+        names::blocking(move || names::sync_dir(&path))
+    }
+
+    fn list_dir(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>> + 'static {
+        let path = path.to_owned();
+        names::blocking(move || names::list_dir(&path))
+    }
+
+    fn free_bytes(&self, path: &Path) -> impl Future<Output = io::Result<u64>> + 'static {
+        let path = path.to_owned();
+        names::blocking(move || names::free_bytes(&path))
+    }
+
+    fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>> + 'static {
+        let path = path.to_owned();
+        names::blocking(move || names::lock(&path))
+    }
+
+    fn alloc(&self, bytes: usize) -> WriteBuf {
+        WriteBuf::zeroed(bytes)
+    }
+
+    fn now(&self) -> Duration {
+        process_start().elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam's clock")]
+    fn wall_clock_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        glommio::timer::sleep(duration)
+    }
+
+    fn spawn(&self, class: Class, task: impl Future<Output = ()> + 'static) {
+        self.0.queues.spawn(class, task);
+    }
+
+    fn set_shares(&self, class: Class, shares: u32) {
+        self.0.queues.set_shares(class, shares);
+    }
+
+    fn should_yield(&self) -> bool {
+        glommio::executor().need_preempt()
+    }
+
+    /// Not `yield_now`, which only goes to the back of its own task queue: this one leaves the queue, so the scheduler
+    /// picks again among all classes, and looks at the ring first if the preempt timer has fired.
+    fn yield_now(&self) -> impl Future<Output = ()> + 'static {
+        async { glommio::executor().yield_task_queue_now().await }
+    }
+
+    /// The standard library's hash keys: seeded by the operating system, different at every call.
+    fn random_u64(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
+
+    fn listen(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + 'static {
+        let pool = self.0.recv_pool.clone();
+        async move { GlommioListener::bind(address, pool) }
+    }
+
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + 'static {
+        let pool = self.0.recv_pool.clone();
+        async move { GlommioStream::connect(address, pool).await }
+    }
+}

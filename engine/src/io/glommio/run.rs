@@ -1,0 +1,247 @@
+//! Starting and ending pinned executors, one for each core given.
+//!
+//! Every thread first makes its executor (which is where a kernel, a limit or a missing core says no) and reports; only
+//! when all have one does any of them run. So a start that fails leaves nothing behind.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::{
+    GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind,
+};
+use rustix::process::{Resource, Rlimit};
+
+use super::{Class, GlommioIo};
+
+/// How executors are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartOptions {
+    /// How long an executor without work looks for more before it sleeps, in microseconds. A message to a sleeping core
+    /// takes some 60 µs there and back, to one that looks 8 µs, and looking takes the whole core. 0 sleeps at once.
+    pub spin_before_park_us: u64,
+    /// Memory registered with the kernel for file buffers, in bytes for each executor.
+    pub io_memory_bytes: usize,
+    /// Operations that each ring of an executor takes at once.
+    pub ring_depth: usize,
+    /// How long a task may run before [`should_yield`](super::Io::should_yield) asks it to stop, in microseconds; also
+    /// how long completions may wait while only background work runs. Each period costs a few system calls.
+    pub preempt_us: u64,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self {
+            spin_before_park_us: 0,
+            io_memory_bytes: 10 << 20,
+            ring_depth: 128,
+            preempt_us: 250,
+        }
+    }
+}
+
+/// Threads for blocking calls beside each executor: with two, a directory sync does not wait for a long unlink.
+const BLOCKING_THREADS: usize = 2;
+
+/// How long an executor whose `main` has ended waits for file operations under way: far longer than a device takes.
+const QUIESCE_BOUND: Duration = Duration::from_secs(5);
+
+/// The cores that this process may run on.
+pub fn available_cores() -> Vec<usize> {
+    core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect()
+}
+
+/// Raises the soft limit on locked memory to the hard one, and returns what it is now in bytes, `None` for no limit.
+/// Each executor needs 512 KiB of it, and more to register its file buffers; without that it works, slower.
+pub fn raise_memlock_limit() -> Option<u64> {
+    let maximum = rustix::process::getrlimit(Resource::Memlock).maximum;
+    // A refusal leaves the limit as it was, and the result says so.
+    let _raised = rustix::process::setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .is_ok();
+    rustix::process::getrlimit(Resource::Memlock).current
+}
+
+/// The thread of one executor.
+#[derive(Debug)]
+pub struct CoreThread {
+    thread: JoinHandle<()>,
+}
+
+impl CoreThread {
+    /// Waits until the executor's `main` has ended.
+    ///
+    /// # Errors
+    /// The text of the panic that ended a task of this executor, and with it the executor.
+    pub fn join(self) -> Result<(), String> {
+        self.thread
+            .join()
+            .map_err(|panic| match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => panic
+                    .downcast_ref::<&str>()
+                    .map_or("a panic without text".to_owned(), |t| (*t).to_owned()),
+            })
+    }
+}
+
+/// Starts one executor pinned to each of `cores`, in a thread named `corelane-<core>`, and runs `main` on it with its
+/// index in `cores`, under [`Class::Foreground`]. The executor ends when its `main` does; tasks still waiting then
+/// never run again, and file operations under way are waited for.
+///
+/// # Errors
+/// That an executor could not be made: what stopped it. None is left running then.
+pub fn start<F, M>(cores: &[usize], options: StartOptions, main: F) -> io::Result<Vec<CoreThread>>
+where
+    F: Fn(usize, GlommioIo) -> M + Send + Sync + 'static,
+    M: Future<Output = ()> + 'static,
+{
+    let memlock = raise_memlock_limit();
+    let main = Arc::new(main);
+    let mut starting = Vec::new();
+    let mut failure = None;
+    for (index, &core) in cores.iter().enumerate() {
+        match begin(index, core, options, Arc::clone(&main)) {
+            Ok(begun) => starting.push((core, begun)),
+            Err(error) => {
+                failure = Some(start_error(core, memlock, &error));
+                break;
+            }
+        }
+    }
+    for (core, begun) in &starting {
+        // A thread that panicked has dropped its end.
+        let made = begun
+            .made
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
+        if let Err(error) = made {
+            failure.get_or_insert_with(|| start_error(*core, memlock, &error));
+        }
+    }
+    if let Some(error) = failure {
+        for (_, begun) in starting {
+            drop(begun.go);
+            // How it ended is in `error` already, if it matters.
+            let _ended = begun.thread.join().is_ok();
+        }
+        return Err(error);
+    }
+    let run = |(_, begun): (usize, Starting)| {
+        // A thread can only be gone here if it has panicked, which `join` will tell.
+        let _gone = begun.go.send(()).is_err();
+        CoreThread { thread: begun.thread }
+    };
+    Ok(starting.into_iter().map(run).collect())
+}
+
+/// A thread that makes its executor, says whether it could, and waits for the word to run.
+struct Starting {
+    thread: JoinHandle<()>,
+    made: mpsc::Receiver<io::Result<()>>,
+    go: mpsc::Sender<()>,
+}
+
+fn begin<F, M>(index: usize, core: usize, options: StartOptions, main: Arc<F>) -> io::Result<Starting>
+where
+    F: Fn(usize, GlommioIo) -> M + Send + Sync + 'static,
+    M: Future<Output = ()> + 'static,
+{
+    let (say_made, made) = mpsc::channel();
+    let (go, wait_go) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("corelane-{core}"))
+        .spawn(move || {
+            let executor = match make(core, options) {
+                Ok(executor) => executor,
+                Err(error) => return drop(say_made.send(Err(error))),
+            };
+            if say_made.send(Ok(())).is_ok() && wait_go.recv().is_ok() {
+                let preempt_period = Duration::from_micros(options.preempt_us);
+                executor.run(async move {
+                    let io = GlommioIo::new(preempt_period);
+                    let main = main(index, io.clone());
+                    io.0.queues.spawn_joinable(Class::Foreground, main).await;
+                    quiesce(&io).await;
+                });
+            }
+        })?;
+    Ok(Starting { thread, made, go })
+}
+
+fn make(core: usize, options: StartOptions) -> io::Result<LocalExecutor> {
+    assert!(
+        options.preempt_us > 0,
+        "a preempt period of nothing would never let a task run"
+    );
+    LocalExecutorBuilder::new(Placement::Fixed(core))
+        .spin_before_park(Duration::from_micros(options.spin_before_park_us))
+        .io_memory(options.io_memory_bytes)
+        .ring_depth(options.ring_depth)
+        .preempt_timer(Duration::from_micros(options.preempt_us))
+        // Not on the pinned core, where glommio would put them: a system call there would take the core from us.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+        .make()
+        .map_err(|error: GlommioError<()>| match error {
+            GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(has, needs)) => io::Error::other(format!(
+                "the limit on locked memory is {has} bytes and {needs} are needed: raise it with `ulimit -l unlimited`"
+            )),
+            other => super::os_error(other),
+        })
+}
+
+fn start_error(core: usize, memlock: Option<u64>, error: &io::Error) -> io::Error {
+    let limit = memlock.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes"));
+    io::Error::new(
+        error.kind(),
+        format!("starting an executor on core {core} (locked memory: {limit}): {error}"),
+    )
+}
+
+/// Waits until no file operation is under way: the kernel writes into their buffers until then.
+async fn quiesce(io: &GlommioIo) {
+    use super::super::Io;
+    let since = io.now();
+    while !io.0.in_flight.is_idle() && io.now() - since < QUIESCE_BOUND {
+        io.sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_does_not_exist_starts_nothing() {
+        let real = available_cores()[0];
+        let error = start(&[real, 1 << 20], StartOptions::default(), |_, _| async {
+            panic!("it must not run")
+        })
+        .expect_err("there is no such core");
+        assert!(error.to_string().contains("core 1048576"), "{error}");
+    }
+
+    #[test]
+    fn a_panic_comes_back_as_text() {
+        let core = available_cores()[0];
+        let threads = start(&[core], StartOptions::default(), |index, _| async move {
+            assert_ne!(index, 0, "the reason");
+        })
+        .expect("an executor starts here");
+        for thread in threads {
+            let text = thread.join().expect_err("it panicked");
+            assert!(text.contains("the reason"), "{text}");
+        }
+    }
+}
