@@ -65,6 +65,18 @@ impl GlommioFile {
             in_flight,
         }
     }
+
+    /// The flags that the kernel has for this descriptor, as in `open(2)`.
+    #[cfg(test)]
+    pub(super) fn status_flags(&self) -> i32 {
+        let path = format!("/proc/self/fdinfo/{}", self.file.as_raw_fd());
+        let info = std::fs::read_to_string(path).expect("this process has a /proc");
+        let octal = info
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .expect("it tells the flags");
+        i32::from_str_radix(octal.trim(), 8).expect("in octal")
+    }
 }
 
 /// Bytes read from a file.
