@@ -1,0 +1,201 @@
+//! The merge: a loser tree over sorted sources.
+//!
+//! Each inner node of the tree remembers the source that lost there, and the root the winner, so taking the next entry
+//! costs one comparison per level of the tree (Knuth, *The Art of Computer Programming* 3, 5.4.1). The first eight
+//! bytes of every source's current key are kept beside the tree as a big-endian number: most comparisons never touch
+//! the key itself.
+//!
+//! Invariants:
+//! - `tree[0]` is the source with the smallest current entry; `tree[n]`, n ≥ 1, the loser of the match at node n. The
+//!   leaf of source i hangs below node (i + k) / 2.
+//! - While a source waits for a block, no entry is current: nothing may pass before its next key is known. The tree
+//!   then still has that source as its winner, and its match is played again once it is refilled.
+//! - Two sources never hold the same key with the same sequence and kind; if they do nonetheless, the source with the
+//!   smaller index comes first, and what reads the stream sees the two as not ascending.
+
+use super::{Source, Step};
+use crate::types::{Entry, internal_order};
+
+/// What stepping the merge came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is a current entry.
+    Ready,
+    /// The source with this index needs its next block; load it and call [`Merge::refilled`].
+    Blocked(usize),
+    /// Every source is at its end.
+    End,
+}
+
+/// A source as the tree compares it.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    /// The first eight bytes of the current key, padded with zeros, big-endian: its order never contradicts the keys'.
+    prefix: u64,
+    /// Whether there is a current entry; those without come last.
+    live: bool,
+}
+
+/// The merged stream of its sources.
+#[derive(Debug)]
+pub struct Merge<S> {
+    sources: Vec<S>,
+    heads: Vec<Head>,
+    tree: Vec<usize>,
+    blocked: Option<usize>,
+}
+
+impl<S: Source> Merge<S> {
+    /// A merge of sources that each stand on their first entry, or are at their end.
+    ///
+    /// A source that still waits for its first block counts as ended: load it before.
+    pub fn new(sources: Vec<S>) -> Self {
+        let mut merge = Self {
+            heads: Vec::with_capacity(sources.len()),
+            tree: Vec::new(),
+            blocked: None,
+            sources,
+        };
+        merge.rebuild();
+        merge
+    }
+
+    /// Looks at every source afresh, after they were repositioned.
+    pub fn rebuild(&mut self) {
+        let count = self.sources.len();
+        self.blocked = None;
+        self.heads.clear();
+        self.heads.extend(self.sources.iter().map(head_of));
+        // Play every match once, from the leaves up: winner[n] for n in k..2k are the sources themselves.
+        let mut winners: Vec<usize> = vec![0; count];
+        winners.extend(0..count);
+        self.tree = vec![0; count];
+        for node in (1..count).rev() {
+            let (left, right) = (winners[2 * node], winners[2 * node + 1]);
+            let left_wins = self.before(left, right);
+            winners[node] = if left_wins { left } else { right };
+            self.tree[node] = if left_wins { right } else { left };
+        }
+        if count > 0 {
+            self.tree[0] = if count == 1 { 0 } else { winners[1] };
+        }
+    }
+
+    /// The smallest entry of all sources; `None` at the end and while a source waits for a block.
+    pub fn current(&self) -> Option<Entry<'_>> {
+        self.sources[self.current_source()?].current()
+    }
+
+    /// Which source the current entry comes from.
+    pub fn current_source(&self) -> Option<usize> {
+        let &winner = self.tree.first()?;
+        (self.blocked.is_none() && self.heads[winner].live).then_some(winner)
+    }
+
+    /// Where the merge stands.
+    pub fn progress(&self) -> Progress {
+        match (self.blocked, self.current_source()) {
+            (Some(source), _) => Progress::Blocked(source),
+            (None, Some(_)) => Progress::Ready,
+            (None, None) => Progress::End,
+        }
+    }
+
+    /// Goes to the next entry. At the end and while blocked it stays there and says so again.
+    pub fn advance(&mut self) -> Progress {
+        let Some(winner) = self.current_source() else {
+            return self.progress();
+        };
+        if self.sources[winner].advance() == Step::NeedBlock {
+            self.blocked = Some(winner);
+            return Progress::Blocked(winner);
+        }
+        self.replay(winner);
+        self.progress()
+    }
+
+    /// Goes on after the source that was waiting has its block, or turned out to be at its end.
+    ///
+    /// # Panics
+    /// If it was not this source that was waiting.
+    pub fn refilled(&mut self, source: usize) -> Progress {
+        assert_eq!(
+            self.blocked,
+            Some(source),
+            "only the source that waits is refilled"
+        );
+        self.blocked = None;
+        self.replay(source);
+        self.progress()
+    }
+
+    /// The sources, in the order given.
+    pub fn sources(&self) -> &[S] {
+        &self.sources
+    }
+
+    /// The sources, to load blocks into. One that is moved to another entry calls for [`Merge::rebuild`].
+    pub fn sources_mut(&mut self) -> &mut [S] {
+        &mut self.sources
+    }
+
+    /// Plays the matches from the leaf of `source`, whose entry changed, up to the root.
+    fn replay(&mut self, source: usize) {
+        self.heads[source] = head_of(&self.sources[source]);
+        let mut winner = source;
+        let mut node = usize::midpoint(source, self.sources.len());
+        while node > 0 {
+            let rival = self.tree[node];
+            if self.before(rival, winner) {
+                self.tree[node] = winner;
+                winner = rival;
+            }
+            node /= 2;
+        }
+        self.tree[0] = winner;
+    }
+
+    /// Whether the entry of source `a` comes before that of source `b`.
+    #[inline]
+    fn before(&self, a: usize, b: usize) -> bool {
+        let (x, y) = (self.heads[a], self.heads[b]);
+        if x.live && y.live && x.prefix != y.prefix {
+            return x.prefix < y.prefix;
+        }
+        self.before_in_full(a, b)
+    }
+
+    fn before_in_full(&self, a: usize, b: usize) -> bool {
+        match (self.sources[a].current(), self.sources[b].current()) {
+            (Some(x), Some(y)) => internal_order((x.key, x.trailer()), (y.key, y.trailer()))
+                .then(a.cmp(&b))
+                .is_lt(),
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => a < b,
+        }
+    }
+}
+
+fn head_of<S: Source>(source: &S) -> Head {
+    match source.current() {
+        Some(entry) => Head {
+            prefix: prefix_of(entry.key),
+            live: true,
+        },
+        None => Head {
+            prefix: u64::MAX,
+            live: false,
+        },
+    }
+}
+
+#[inline]
+fn prefix_of(key: &[u8]) -> u64 {
+    if let Some(first) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut padded = [0; 8];
+    padded[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(padded)
+}
