@@ -36,6 +36,13 @@ struct Head {
     live: bool,
 }
 
+impl Head {
+    const ENDED: Self = Self {
+        prefix: u64::MAX,
+        live: false,
+    };
+}
+
 /// The merged stream of its sources.
 #[derive(Debug)]
 pub struct Merge<S> {
@@ -46,39 +53,65 @@ pub struct Merge<S> {
 }
 
 impl<S: Source> Merge<S> {
-    /// A merge of sources that each stand on their first entry, or are at their end.
-    ///
-    /// A source that still waits for its first block counts as ended: load it before.
+    /// A merge of positioned sources. Those that wait for their first block are asked for one by one: look at
+    /// [`Merge::progress`] before the first entry.
     pub fn new(sources: Vec<S>) -> Self {
+        let heads = vec![Head::ENDED; sources.len()];
         let mut merge = Self {
-            heads: Vec::with_capacity(sources.len()),
+            sources,
+            heads,
             tree: Vec::new(),
             blocked: None,
-            sources,
         };
         merge.rebuild();
         merge
     }
 
     /// Looks at every source afresh, after they were repositioned.
-    pub fn rebuild(&mut self) {
-        let count = self.sources.len();
+    pub fn rebuild(&mut self) -> Progress {
+        self.tree.clear();
         self.blocked = None;
-        self.heads.clear();
-        self.heads.extend(self.sources.iter().map(head_of));
-        // Play every match once, from the leaves up: winner[n] for n in k..2k are the sources themselves.
+        if !(0..self.sources.len()).all(|source| self.look_at(source)) {
+            // Without all first keys no match can be played; the tree stays empty until then.
+            return self.progress();
+        }
+        self.play_all();
+        self.progress()
+    }
+
+    /// Plays every match once, from the leaves up: nodes `count..2 * count` are the sources themselves.
+    fn play_all(&mut self) {
+        let count = self.sources.len();
         let mut winners: Vec<usize> = vec![0; count];
         winners.extend(0..count);
-        self.tree = vec![0; count];
+        self.tree.resize(count, 0);
         for node in (1..count).rev() {
             let (left, right) = (winners[2 * node], winners[2 * node + 1]);
             let left_wins = self.before(left, right);
             winners[node] = if left_wins { left } else { right };
             self.tree[node] = if left_wins { right } else { left };
         }
-        if count > 0 {
-            self.tree[0] = if count == 1 { 0 } else { winners[1] };
+        if let Some(root) = self.tree.first_mut() {
+            // With one source node 1 is its leaf, so this holds for every count.
+            *root = winners[1];
         }
+    }
+
+    /// Takes the head of a source's current entry; `false` where the source waits for a block first.
+    fn look_at(&mut self, source: usize) -> bool {
+        // A source without a current entry has ended or waits, and says which when it is asked to go on.
+        if self.sources[source].current().is_none() && self.sources[source].advance() == Step::NeedBlock {
+            self.blocked = Some(source);
+            return false;
+        }
+        self.heads[source] = match self.sources[source].current() {
+            Some(entry) => Head {
+                prefix: prefix_of(entry.key),
+                live: true,
+            },
+            None => Head::ENDED,
+        };
+        true
     }
 
     /// The smallest entry of all sources; `None` at the end and while a source waits for a block.
@@ -125,6 +158,9 @@ impl<S: Source> Merge<S> {
             "only the source that waits is refilled"
         );
         self.blocked = None;
+        if self.tree.is_empty() {
+            return self.rebuild();
+        }
         self.replay(source);
         self.progress()
     }
@@ -141,7 +177,9 @@ impl<S: Source> Merge<S> {
 
     /// Plays the matches from the leaf of `source`, whose entry changed, up to the root.
     fn replay(&mut self, source: usize) {
-        self.heads[source] = head_of(&self.sources[source]);
+        if !self.look_at(source) {
+            return;
+        }
         let mut winner = source;
         let mut node = usize::midpoint(source, self.sources.len());
         while node > 0 {
@@ -174,19 +212,6 @@ impl<S: Source> Merge<S> {
             (None, Some(_)) => false,
             (None, None) => a < b,
         }
-    }
-}
-
-fn head_of<S: Source>(source: &S) -> Head {
-    match source.current() {
-        Some(entry) => Head {
-            prefix: prefix_of(entry.key),
-            live: true,
-        },
-        None => Head {
-            prefix: u64::MAX,
-            live: false,
-        },
     }
 }
 

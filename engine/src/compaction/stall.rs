@@ -1,0 +1,204 @@
+//! How much writers are slowed, from how far flush and compaction are behind, with the reason in words.
+//!
+//! Nothing is slowed while they keep up. Past a start point each pressure raises the delay per written byte from zero
+//! along a curve (the square of the way from start to limit), to a strong but finite delay at the limit: there is no
+//! cliff on the way, so a writer's rate settles where compaction can follow. RocksDB's `delayed_write_rate` is the idea,
+//! its steps are not. The pressure that slows most sets the delay and is the one named.
+//!
+//! Only at the hard limits, which a working device does not reach, does a writer wait: memory for memtables is used up,
+//! or L0 has so many tables that reads suffer more than writers would.
+
+use std::time::Duration;
+
+/// What presses on writers.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pressure {
+    /// Immutable memtables that wait for their flush or are in it.
+    pub immutables: usize,
+    /// How full the active memtable is, 0 to 1: it makes the pressure of memtables continuous.
+    pub active_fill: f64,
+    /// Tables in L0.
+    pub level0_tables: usize,
+    /// Bytes that compaction has yet to write ([`super::pick::debt_bytes`]).
+    pub debt_bytes: u64,
+}
+
+/// Where slowing starts and where it ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StallOptions {
+    /// Immutables at which a writer that needs a new memtable waits.
+    pub immutables_max: usize,
+    /// L0 tables from which writers are slowed.
+    pub level0_start: usize,
+    /// L0 tables at which writers wait.
+    pub level0_max: usize,
+    /// Debt from which writers are slowed, in bytes.
+    pub debt_start_bytes: u64,
+    /// Debt at which the delay is greatest, in bytes. It is no hard limit.
+    pub debt_full_bytes: u64,
+    /// The greatest delay per written byte in nanoseconds: 500 lets 2 MB/s through.
+    pub max_ns_per_byte: f64,
+    /// The longest a single write is held back, however large it is.
+    pub max_delay: Duration,
+}
+
+impl Default for StallOptions {
+    fn default() -> Self {
+        Self {
+            immutables_max: 4,
+            level0_start: 12,
+            level0_max: 36,
+            debt_start_bytes: 8 << 30,
+            debt_full_bytes: 64 << 30,
+            max_ns_per_byte: 500.0,
+            max_delay: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What a writer is slowed by, or waits for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reason {
+    /// Memtables are filled faster than they are flushed.
+    Memtables {
+        /// Immutables now.
+        now: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Tables reach L0 faster than they are merged.
+    Level0 {
+        /// Tables now.
+        now: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The levels below are behind.
+    Debt {
+        /// Bytes now.
+        now: u64,
+        /// Bytes at which the delay is greatest.
+        full: u64,
+    },
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memtables { now, max } => {
+                write!(
+                    f,
+                    "flush is behind: {now} of at most {max} full memtables wait for it"
+                )
+            }
+            Self::Level0 { now, max } => {
+                write!(
+                    f,
+                    "compaction of L0 is behind: it has {now} of at most {max} tables"
+                )
+            }
+            Self::Debt { now, full } => {
+                write!(
+                    f,
+                    "compaction is behind by {now} bytes; writers are slowed most at {full}"
+                )
+            }
+        }
+    }
+}
+
+/// What a writer does before it writes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stall {
+    /// It goes on at once.
+    None,
+    /// It is held back for each byte; see [`Stall::delay`].
+    Slow {
+        /// Nanoseconds per byte written.
+        ns_per_byte: f64,
+        /// By what.
+        reason: Reason,
+    },
+    /// It waits until the limit is no longer reached.
+    Wait(Reason),
+}
+
+impl Stall {
+    /// How long a write of `bytes` is held back, at most `max_delay`; zero where it is not slowed, and where it waits
+    /// anyway.
+    pub fn delay(&self, bytes: usize, options: &StallOptions) -> Duration {
+        match self {
+            Self::Slow { ns_per_byte, .. } => {
+                #[expect(clippy::cast_precision_loss, reason = "a delay is a rough measure")]
+                let ns = ns_per_byte * bytes as f64;
+                Duration::from_secs_f64(ns / 1e9).min(options.max_delay)
+            }
+            Self::None | Self::Wait(_) => Duration::ZERO,
+        }
+    }
+}
+
+/// What a writer does under this pressure.
+#[expect(clippy::cast_precision_loss, reason = "a pressure is a rough measure")]
+pub fn decide(pressure: &Pressure, options: &StallOptions) -> Stall {
+    let memtables = Reason::Memtables {
+        now: pressure.immutables,
+        max: options.immutables_max,
+    };
+    let level0 = Reason::Level0 {
+        now: pressure.level0_tables,
+        max: options.level0_max,
+    };
+    let debt = Reason::Debt {
+        now: pressure.debt_bytes,
+        full: options.debt_full_bytes,
+    };
+    if pressure.immutables >= options.immutables_max {
+        return Stall::Wait(memtables);
+    }
+    if pressure.level0_tables >= options.level0_max {
+        return Stall::Wait(level0);
+    }
+    // One full memtable in flush and one being filled is the normal course of things; half the rest may fill freely.
+    let filled = pressure.immutables as f64 + pressure.active_fill.clamp(0.0, 1.0);
+    let memtables_max = options.immutables_max as f64;
+    let ways = [
+        (way(filled, memtables_max / 2.0 + 0.5, memtables_max), memtables),
+        (
+            way(
+                pressure.level0_tables as f64,
+                options.level0_start as f64,
+                options.level0_max as f64,
+            ),
+            level0,
+        ),
+        (
+            way(
+                pressure.debt_bytes as f64,
+                options.debt_start_bytes as f64,
+                options.debt_full_bytes as f64,
+            ),
+            debt,
+        ),
+    ];
+    let (most, reason) = ways
+        .into_iter()
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .expect("there are three pressures");
+    if most <= 0.0 {
+        return Stall::None;
+    }
+    Stall::Slow {
+        ns_per_byte: most * most * options.max_ns_per_byte,
+        reason,
+    }
+}
+
+/// How far `now` is on its way from `start` to `end`, 0 to 1.
+fn way(now: f64, start: f64, end: f64) -> f64 {
+    if now <= start {
+        0.0
+    } else {
+        ((now - start) / (end - start).max(f64::MIN_POSITIVE)).min(1.0)
+    }
+}
