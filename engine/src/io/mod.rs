@@ -20,6 +20,8 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
+#[doc(hidden)]
+pub mod conformance;
 pub mod glommio;
 pub mod mailbox;
 pub mod sim;
