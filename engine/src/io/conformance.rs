@@ -529,7 +529,7 @@ pub async fn sockets_under_load<I: Io>(io: I) {
     const BYTES: usize = 8 << 20;
     let (_listener, client, server) = connected(&io).await;
     let pattern =
-        |from: usize, len: usize| -> Vec<u8> { (from..from + len).map(|i| (i % 251) as u8).collect() };
+        |from: usize, len: usize| -> Vec<u8> { (0_u8..251).cycle().skip(from % 251).take(len).collect() };
     let send = |stream: I::Stream| async move {
         let mut at = 0;
         while at < BYTES {

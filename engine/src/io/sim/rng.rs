@@ -46,8 +46,7 @@ impl Rng {
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below 0");
         let wide = u128::from(self.next_u64()) * u128::from(bound);
-        let number = (wide >> 64) as u64;
-        number
+        (wide >> 64) as u64
     }
 
     /// An index into something `len` long.
