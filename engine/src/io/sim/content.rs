@@ -65,6 +65,20 @@ impl Content {
         }
     }
 
+    /// Stores `data` at `position`, sharing the pages in which `other` holds the same bytes.
+    fn write_like(&mut self, other: &Self, position: u64, data: &[u8]) {
+        let mut at = position;
+        for chunk in data.chunks(PAGE_BYTES) {
+            match other.pages.get(&(at / PAGE)) {
+                Some(page) if at.is_multiple_of(PAGE) && **page == *chunk => {
+                    self.pages.insert(at / PAGE, Rc::clone(page));
+                }
+                _ => self.write(at, chunk),
+            }
+            at += chunk.len() as u64;
+        }
+    }
+
     fn write_in_page(&mut self, index: u64, offset: usize, data: &[u8]) {
         let zeros = data.iter().all(|&b| b == 0);
         if zeros && (data.len() == PAGE_BYTES || !self.pages.contains_key(&index)) {
@@ -255,7 +269,7 @@ impl FileNode {
     /// Makes one write durable. An older volatile write to the same place can no longer come back over it.
     fn harden(&mut self, record: &Record) {
         let (start, end) = (record.position, record.end());
-        self.durable.write(start, &record.data);
+        self.durable.write_like(&self.current, start, &record.data);
         self.durable.bytes = self.durable.bytes.max(end);
         let older = std::mem::take(&mut self.volatile);
         for (sequence, old) in older {
@@ -268,7 +282,8 @@ impl FileNode {
     pub(super) fn sync(&mut self, mark: u64) {
         let split = self.volatile.partition_point(|(sequence, _)| *sequence < mark);
         for (_, record) in self.volatile.drain(..split) {
-            self.durable.write(record.position, &record.data);
+            self.durable
+                .write_like(&self.current, record.position, &record.data);
         }
         for &(sequence, bytes) in &self.lengths {
             if sequence < mark {

@@ -1,6 +1,6 @@
 //! The simulated disk as a state: files, directories, room, locks, planted faults, and what each operation does to it.
 //!
-//! Nothing here waits or draws time: [`super::machine`] submits an operation, lets virtual time pass, and completes it.
+//! Nothing here waits or draws time: [`super::inner`] submits an operation, lets virtual time pass, and completes it.
 //! Between the two lies everything a power cut may do to it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -419,10 +419,11 @@ impl DiskState {
         self.fresh_number()
     }
 
-    pub(super) fn finish_sync(&mut self, ino: Ino, mark: u64, failed: bool) -> io::Result<()> {
-        if failed {
+    /// Completes a sync; `outcome` says whether a planted fault has struck it.
+    pub(super) fn finish_sync(&mut self, ino: Ino, mark: u64, outcome: io::Result<()>) -> io::Result<()> {
+        if outcome.is_err() {
             self.file(ino).fail_sync(mark);
-            return Err(errno(EIO));
+            return outcome;
         }
         if self.mutant != Some(Mutant::SkipSync) {
             self.file(ino).sync(mark);

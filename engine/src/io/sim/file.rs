@@ -5,14 +5,18 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::completion::completion;
 use super::disk::{WriteRequest, WriteTicket};
 use super::fault::{Failure, OpKind};
-use super::machine::Inner;
+use super::inner::Inner;
 use super::names::{EBADF, EIO, ENOSPC, Ino, errno};
 use crate::io::{File, OpenMode, OpenOptions};
 use crate::types::PAGE_BYTES;
+
+/// How soon [`super::Mutant::AckEarly`] answers: long before the data has landed.
+const EARLY_ACK: Duration = Duration::from_micros(1);
 
 /// What a read yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +188,8 @@ impl File for SimFile {
                     |disk, _| drop(finish(disk)),
                     |()| {},
                 );
+                // A moment passes, or a loop of such writes would never give the core away.
+                inner.sleep(EARLY_ACK).await;
                 return (Ok(bytes), buf);
             }
             inner.launch_op(
@@ -206,8 +212,8 @@ impl File for SimFile {
                 .disk_op(
                     (OpKind::Sync, &path),
                     Some(handle),
-                    |disk, _, failure| (disk.sync_mark(), failure.is_some()),
-                    move |disk, _, (mark, failed)| disk.finish_sync(ino, mark, failed),
+                    |disk, _, failure| (disk.sync_mark(), failed(failure)),
+                    move |disk, _, (mark, outcome)| disk.finish_sync(ino, mark, outcome),
                 )
                 .await
         }

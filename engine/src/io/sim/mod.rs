@@ -14,7 +14,7 @@
 //! concern:
 //!
 //! - [`rng`]: the generator.
-//! - `machine`, `tasks`, `completion`: the scheduler, the clock, power cuts.
+//! - `machine`, `inner`, `tasks`, `completion`: the scheduler, the clock, power cuts.
 //! - `disk`, `content`, `names`, `crash`: what is durable, what is volatile, what a crash makes of it. `sim_disk` is what
 //!   a test holds of it.
 //! - `fault`: planted failures, mutants, counters.
@@ -28,6 +28,7 @@ mod crash;
 mod disk;
 mod fault;
 mod file;
+mod inner;
 mod machine;
 mod names;
 mod net;

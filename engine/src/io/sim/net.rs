@@ -14,7 +14,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::completion::completion;
-use super::machine::{Event, Inner};
+use super::inner::{Event, Inner};
 use crate::io::{Listener, Stream};
 
 /// Bytes that one direction of a connection holds; small, so that every sender meets a full pipe.

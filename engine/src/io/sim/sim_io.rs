@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::fault::OpKind;
 use super::file::{SimFile, WriteBuf, failed};
-use super::machine::Inner;
+use super::inner::Inner;
 use super::names::Ino;
 use super::net::{self, SimListener, SimStream};
 use crate::io::{Class, DirEntry, Io, OpenMode, OpenOptions};

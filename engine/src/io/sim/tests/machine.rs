@@ -198,6 +198,26 @@ fn a_power_cut_drops_every_task_and_ends_everything() {
 }
 
 #[test]
+fn the_end_of_a_run_drops_the_tasks_that_still_wait() {
+    let dropped = Rc::new(Cell::new(0));
+    let disk = disk_with_file(1);
+    run(1, &disk, 1, |machine| {
+        let (io, guard) = (machine.core(0), Dropped(Rc::clone(&dropped)));
+        machine.core(0).spawn(Class::Maintenance, async move {
+            let _file = open(&io, "/f", OpenOptions::READ).await;
+            pending::<()>().await;
+            drop(guard);
+        });
+        let io = machine.core(0);
+        async move { io.sleep(Duration::from_millis(10)).await }
+    });
+    assert_eq!(dropped.get(), 1);
+    disk.remove("/f");
+    let root_alone = SimDisk::new().free_bytes();
+    assert_eq!(disk.free_bytes(), root_alone, "its files are closed too");
+}
+
+#[test]
 #[should_panic(expected = "call SimDisk::crash first")]
 fn a_disk_that_lost_power_is_not_used_before_its_crash_is_drawn() {
     let disk = SimDisk::new();
