@@ -1,0 +1,220 @@
+//! A block in memory: verified, decompressed, and its structure checked once, so that lookups need no error path.
+//!
+//! A point lookup is a binary search over the restart points and then a walk over at most sixteen entries that
+//! assembles no key: it carries how many bytes of the wanted key the previous entry matched. An entry that shares more
+//! than that with its predecessor is on the same side of the wanted key and is skipped unread.
+
+use std::cmp::Ordering;
+
+use super::entries::{self, RawEntry, common_prefix, order_after};
+use super::format::{BlockHandle, BlockType, FormatError, Seal, unseal_block};
+use crate::types::{Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Sequence, unpack_trailer};
+
+/// The trailer at which a read at `at` starts: entries of the key with a smaller or equal one are visible.
+#[inline]
+pub(crate) fn bound_of(at: Sequence) -> u64 {
+    (at << 8) | 0xff
+}
+
+/// The entries of one data or index block.
+#[derive(Debug, Default)]
+pub struct Block {
+    payload: Vec<u8>,
+    entries_end: usize,
+    restarts: usize,
+    pages: u32,
+}
+
+impl Block {
+    /// Checks and takes the block that fills `bytes` and lies at `handle` of the table with this seal.
+    pub(crate) fn open(
+        bytes: &[u8],
+        seal: Seal,
+        handle: BlockHandle,
+        block_type: BlockType,
+    ) -> Result<Self, FormatError> {
+        let mut block = Self::default();
+        block.reopen(bytes, seal, handle, block_type)?;
+        Ok(block)
+    }
+
+    /// The same into this block, reusing its memory. After an error it holds nothing.
+    pub(crate) fn reopen(
+        &mut self,
+        bytes: &[u8],
+        seal: Seal,
+        handle: BlockHandle,
+        block_type: BlockType,
+    ) -> Result<(), FormatError> {
+        let unsealed = unseal_block(bytes, seal, handle.offset(), block_type)?;
+        let unpacked = unsealed.unpack_into(&mut self.payload);
+        self.pages = handle.pages;
+        let checked = unpacked.and_then(|()| self.check(unsealed.count, block_type == BlockType::Data));
+        if checked.is_err() {
+            *self = Self::default();
+        }
+        checked
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_payload(payload: Vec<u8>, restarts: u32) -> Result<Self, FormatError> {
+        let mut block = Self {
+            payload,
+            pages: 1,
+            ..Self::default()
+        };
+        block.check(restarts, true)?;
+        Ok(block)
+    }
+
+    /// Walks all entries once. What holds afterwards: every restart offset starts an entry that shares nothing, the
+    /// entries fill their part of the payload exactly, no key shares more than its predecessor has, and every length
+    /// and kind is one that this version knows.
+    fn check(&mut self, restarts: u32, sparse: bool) -> Result<(), FormatError> {
+        const BAD_RESTARTS: FormatError = FormatError::Malformed("the block's restart points are impossible");
+        const BAD_ENTRY: FormatError = FormatError::Malformed("an entry of the block is malformed");
+        let restarts = restarts as usize;
+        let array_bytes = restarts.checked_mul(4).ok_or(BAD_RESTARTS)?;
+        self.entries_end = self.payload.len().checked_sub(array_bytes).ok_or(BAD_RESTARTS)?;
+        self.restarts = restarts;
+        let (mut position, mut key_bytes, mut met) = (0, 0, 0);
+        while position < self.entries_end {
+            let entry = self.entry_at(position).ok_or(BAD_ENTRY)?;
+            if met < restarts && self.restart(met) == position {
+                met += 1;
+                key_bytes = 0;
+            } else if position == 0 || !sparse {
+                return Err(BAD_RESTARTS);
+            }
+            if entry.shared > key_bytes {
+                return Err(BAD_ENTRY);
+            }
+            key_bytes = entry.shared + entry.delta.len();
+            let known = unpack_trailer(entry.trailer).is_some();
+            if !known || key_bytes > MAX_KEY_BYTES || entry.value.len() > MAX_VALUE_BYTES {
+                return Err(BAD_ENTRY);
+            }
+            position = entry.next();
+        }
+        if met != restarts || restarts == 0 {
+            return Err(BAD_RESTARTS);
+        }
+        Ok(())
+    }
+
+    /// The newest entry of `key` that a read at `at` sees. `None` where this block holds none.
+    ///
+    /// A tombstone is an entry. The key of the result borrows from the argument.
+    pub fn get<'a>(&'a self, key: &'a [u8], at: Sequence) -> Option<Entry<'a>> {
+        let bound = bound_of(at);
+        let mut position = self.seek_restart(key, bound);
+        // How many bytes of `key` the previous entry matched, that entry being before the one sought.
+        let mut matched = 0;
+        loop {
+            let entry = self.entry_at(position)?;
+            if entry.shared <= matched {
+                let delta = &self.payload[entry.delta.clone()];
+                let wanted = &key[entry.shared..];
+                let common = common_prefix(delta, wanted);
+                match order_after(common, delta, wanted) {
+                    Ordering::Less => {}
+                    Ordering::Equal if entry.trailer > bound => {}
+                    Ordering::Equal => return Some(self.found(key, &entry)),
+                    Ordering::Greater => return None,
+                }
+                matched = entry.shared + common;
+            }
+            position = entry.next();
+        }
+    }
+
+    fn found<'a>(&'a self, key: &'a [u8], entry: &RawEntry) -> Entry<'a> {
+        let (sequence, kind) =
+            unpack_trailer(entry.trailer).expect("every kind was checked when the block was opened");
+        Entry {
+            key,
+            sequence,
+            kind,
+            value: &self.payload[entry.value.clone()],
+        }
+    }
+
+    /// Pages that the block takes on disk.
+    pub(crate) fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.payload.capacity() + size_of::<Self>()
+    }
+
+    /// How many restart points there are; in an index, how many entries.
+    pub(crate) fn restarts(&self) -> usize {
+        self.restarts
+    }
+
+    /// Where the entry of restart point `index` starts.
+    #[inline]
+    pub(crate) fn restart(&self, index: usize) -> usize {
+        let at = self.entries_end + 4 * index;
+        let bytes = self.payload[at..]
+            .first_chunk::<4>()
+            .expect("the array's length was checked");
+        u32::from_le_bytes(*bytes) as usize
+    }
+
+    /// The entry that starts at `position`; `None` at the end.
+    #[inline]
+    pub(crate) fn entry_at(&self, position: usize) -> Option<RawEntry> {
+        entries::decode(&self.payload[..self.entries_end], position)
+    }
+
+    /// The bytes at a place that a [`RawEntry`] of this block names.
+    #[inline]
+    pub(crate) fn bytes_at(&self, range: std::ops::Range<usize>) -> &[u8] {
+        &self.payload[range]
+    }
+
+    /// Whether the internal key of restart point `index` comes before (`key`, `bound`).
+    #[inline]
+    fn restart_is_before(&self, index: usize, key: &[u8], bound: u64) -> bool {
+        let entry = self
+            .entry_at(self.restart(index))
+            .expect("restart points were checked when the block was opened");
+        match self.payload[entry.delta.clone()].cmp(key) {
+            Ordering::Less => true,
+            Ordering::Equal => entry.trailer > bound,
+            Ordering::Greater => false,
+        }
+    }
+
+    /// The first restart point that is not before (`key`, `bound`); the count of them where all are.
+    #[inline]
+    pub(crate) fn search_restarts(&self, key: &[u8], bound: u64) -> usize {
+        let (mut low, mut high) = (0, self.restarts);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.restart_is_before(middle, key, bound) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Where a walk must start to meet the first entry that is not before (`key`, `bound`): at the last restart point
+    /// that is before it, or else at the first.
+    #[inline]
+    pub(crate) fn seek_restart(&self, key: &[u8], bound: u64) -> usize {
+        // Blocks of larger values have one restart point, and nothing to search.
+        if self.restarts <= 1 {
+            return 0;
+        }
+        match self.search_restarts(key, bound) {
+            0 => 0,
+            after => self.restart(after - 1),
+        }
+    }
+}
