@@ -97,3 +97,78 @@ fn along(line: &Line, x: f64) -> u32 {
     let shares = height.round().clamp(1.0, 1000.0) as u32;
     shares
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(memtables: f64, level0_tables: usize, debt_bytes: u64) -> Shares {
+        let backlog = Backlog {
+            memtables,
+            level0_tables,
+            debt_bytes,
+        };
+        shares(&backlog, &PaceOptions::default())
+    }
+
+    #[test]
+    fn an_idle_shard_gives_little_and_a_full_one_most_to_flush() {
+        let idle = at(0.0, 0, 0);
+        assert_eq!((idle.flush, idle.level0, idle.compaction), (100, 30, 20));
+        let full = at(100.0, 1000, u64::MAX);
+        assert_eq!((full.flush, full.level0, full.compaction), (1000, 900, 700));
+    }
+
+    #[test]
+    fn more_backlog_never_gives_fewer_shares_and_no_small_step_gives_many() {
+        let mut last = at(0.0, 0, 0);
+        for step in 0..=10_000_u64 {
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let memtables = 5.0 * step as f64 / 10_000.0;
+            let now = at(memtables, 0, step * (20 << 30) / 10_000);
+            assert!(now.flush >= last.flush && now.compaction >= last.compaction);
+            assert!(now.flush - last.flush <= 2 && now.compaction - last.compaction <= 2);
+            last = now;
+        }
+        for tables in 0..60 {
+            let (now, next) = (at(0.0, tables, 0).level0, at(0.0, tables + 1, 0).level0);
+            // One table is one step; it never moves the weight by more than a tenth of its range.
+            assert!(next >= now && next - now <= 90, "at {tables} tables");
+        }
+    }
+
+    #[test]
+    fn equal_fullness_ranks_flush_over_level_0_over_the_rest() {
+        for percent in 0..=100_u64 {
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let x = percent as f64 / 100.0;
+            assert!(along(&FLUSH, x) > along(&LEVEL0, x));
+            assert!(along(&LEVEL0, x) > along(&COMPACTION, x));
+        }
+    }
+
+    #[test]
+    fn strange_options_and_inputs_stay_within_1_to_1000() {
+        let options = PaceOptions {
+            memtables_max: 0.0,
+            level0_trigger: 0,
+            level0_full: 0,
+            debt_full_bytes: 0,
+        };
+        for memtables in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            let backlog = Backlog {
+                memtables,
+                level0_tables: usize::MAX,
+                debt_bytes: u64::MAX,
+            };
+            let Shares {
+                flush,
+                level0,
+                compaction,
+            } = shares(&backlog, &options);
+            for shares in [flush, level0, compaction] {
+                assert!((1..=1000).contains(&shares), "{shares} for {memtables}");
+            }
+        }
+    }
+}

@@ -202,3 +202,136 @@ fn way(now: f64, start: f64, end: f64) -> f64 {
         ((now - start) / (end - start).max(f64::MIN_POSITIVE)).min(1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(pressure: &Pressure) -> f64 {
+        match decide(pressure, &StallOptions::default()) {
+            Stall::None => 0.0,
+            Stall::Slow { ns_per_byte, .. } => ns_per_byte,
+            Stall::Wait(reason) => panic!("{reason}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_slowed_while_flush_and_compaction_keep_up() {
+        let calm = Pressure {
+            immutables: 1,
+            active_fill: 1.0,
+            level0_tables: 12,
+            debt_bytes: 8 << 30,
+        };
+        assert_eq!(decide(&calm, &StallOptions::default()), Stall::None);
+    }
+
+    #[test]
+    fn delay_grows_with_debt_without_a_step_to_a_finite_most() {
+        let mut last = 0.0;
+        for step in 0..=20_000_u64 {
+            let debt_bytes = step * (80 << 30) / 20_000;
+            let now = rate(&Pressure {
+                debt_bytes,
+                ..Pressure::default()
+            });
+            assert!(
+                now >= last && now - last <= 0.1,
+                "at {debt_bytes}: {last} to {now}"
+            );
+            last = now;
+        }
+        assert!((last - 500.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn delay_grows_with_memtables_without_a_step_across_a_switch() {
+        let mut last = 0.0;
+        for immutables in 0..4 {
+            for step in 0..=1000_u32 {
+                let active_fill = f64::from(step) / 1000.0;
+                let now = rate(&Pressure {
+                    immutables,
+                    active_fill,
+                    ..Pressure::default()
+                });
+                assert!(now >= last && now - last <= 2.0, "{immutables} and {active_fill}");
+                last = now;
+            }
+        }
+        assert!((last - 500.0).abs() < 1e-9, "strongest just before the limit");
+    }
+
+    #[test]
+    fn each_level_0_table_adds_little_and_the_last_is_strong() {
+        let at = |level0_tables| {
+            rate(&Pressure {
+                level0_tables,
+                ..Pressure::default()
+            })
+        };
+        assert!(at(13) > 0.0 && at(13) < 1.0, "the first step is barely felt");
+        for tables in 0..35 {
+            let step = at(tables + 1) - at(tables);
+            assert!((0.0..=42.0).contains(&step), "{step} at {tables} tables");
+        }
+        assert!(at(35) > 400.0);
+    }
+
+    #[test]
+    fn hard_limits_wait_and_say_why() {
+        let options = StallOptions::default();
+        let full = Pressure {
+            immutables: 4,
+            ..Pressure::default()
+        };
+        let Stall::Wait(reason) = decide(&full, &options) else {
+            panic!("memory is used up")
+        };
+        assert_eq!(
+            reason.to_string(),
+            "flush is behind: 4 of at most 4 full memtables wait for it"
+        );
+        let many = Pressure {
+            level0_tables: 36,
+            ..Pressure::default()
+        };
+        let Stall::Wait(reason) = decide(&many, &options) else {
+            panic!("L0 is full")
+        };
+        assert_eq!(
+            reason.to_string(),
+            "compaction of L0 is behind: it has 36 of at most 36 tables"
+        );
+    }
+
+    #[test]
+    fn the_strongest_pressure_is_the_one_named() {
+        let pressure = Pressure {
+            level0_tables: 20,
+            debt_bytes: 60 << 30,
+            ..Pressure::default()
+        };
+        let stall = decide(&pressure, &StallOptions::default());
+        assert!(matches!(
+            stall,
+            Stall::Slow {
+                reason: Reason::Debt { .. },
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_write_is_held_back_by_its_bytes_up_to_a_most() {
+        let options = StallOptions::default();
+        let stall = Stall::Slow {
+            ns_per_byte: 500.0,
+            reason: Reason::Debt { now: 1, full: 2 },
+        };
+        assert_eq!(stall.delay(0, &options), Duration::ZERO);
+        assert_eq!(stall.delay(416, &options), Duration::from_micros(208));
+        assert_eq!(stall.delay(1 << 30, &options), options.max_delay);
+        assert_eq!(Stall::None.delay(1 << 30, &options), Duration::ZERO);
+    }
+}

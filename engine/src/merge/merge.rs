@@ -224,3 +224,152 @@ fn prefix_of(key: &[u8]) -> u64 {
     padded[..key.len()].copy_from_slice(key);
     u64::from_be_bytes(padded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Kind, Sequence};
+
+    /// A source over entries in memory that pretends to load them in blocks of random lengths.
+    struct Blocks {
+        entries: Vec<(Vec<u8>, Sequence)>,
+        /// Where blocks begin, behind the first.
+        starts: Vec<usize>,
+        at: usize,
+        waits: bool,
+    }
+
+    impl Blocks {
+        fn load(&mut self) {
+            assert!(self.waits, "only a source that waits is loaded");
+            self.waits = false;
+        }
+    }
+
+    impl Source for Blocks {
+        fn current(&self) -> Option<Entry<'_>> {
+            let (key, sequence) = self.entries.get(self.at).filter(|_| !self.waits)?;
+            Some(Entry {
+                key,
+                sequence: *sequence,
+                kind: Kind::Put,
+                value: b"v",
+            })
+        }
+
+        fn advance(&mut self) -> Step {
+            if self.waits {
+                return Step::NeedBlock;
+            }
+            self.at = (self.at + 1).min(self.entries.len());
+            if self.at == self.entries.len() {
+                return Step::End;
+            }
+            self.waits = self.starts.contains(&self.at);
+            if self.waits { Step::NeedBlock } else { Step::Ready }
+        }
+    }
+
+    fn drain(merge: &mut Merge<Blocks>) -> Vec<(Vec<u8>, Sequence)> {
+        let mut out = Vec::new();
+        loop {
+            match merge.progress() {
+                Progress::Ready => {
+                    let entry = merge.current().unwrap();
+                    out.push((entry.key.to_vec(), entry.sequence));
+                    merge.advance();
+                }
+                Progress::Blocked(source) => {
+                    assert_eq!(merge.current(), None, "nothing may pass a source that waits");
+                    assert_eq!(merge.advance(), Progress::Blocked(source));
+                    merge.sources_mut()[source].load();
+                    merge.refilled(source);
+                }
+                Progress::End => return out,
+            }
+        }
+    }
+
+    /// A small seeded generator (splitmix64).
+    fn random(seed: &mut u64, below: u64) -> u64 {
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+
+    #[test]
+    fn any_number_of_sources_with_any_blocks_comes_out_sorted_and_whole() {
+        for case in 0..500 {
+            let mut seed = case;
+            let count = usize::try_from(random(&mut seed, 12)).unwrap();
+            let mut all = Vec::new();
+            let mut sources = Vec::new();
+            for source in 0..count {
+                let mut entries = Vec::new();
+                for at in 0..random(&mut seed, 60) {
+                    // Short keys with many zeros, so that the cached prefixes often tie.
+                    let len = usize::try_from(random(&mut seed, 12)).unwrap();
+                    let key: Vec<u8> = (0..len).map(|_| u8::from(random(&mut seed, 4) == 0)).collect();
+                    entries.push((key, at * 16 + source as u64 + 1));
+                }
+                entries.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+                all.extend(entries.iter().cloned());
+                let starts = (0..entries.len())
+                    .filter(|_| random(&mut seed, 4) == 0)
+                    .collect::<Vec<_>>();
+                let waits = !entries.is_empty() && random(&mut seed, 2) == 0;
+                sources.push(Blocks {
+                    entries,
+                    starts,
+                    at: 0,
+                    waits,
+                });
+            }
+            all.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+            assert_eq!(drain(&mut Merge::new(sources)), all, "case {case}");
+        }
+    }
+
+    #[test]
+    fn no_sources_is_an_end() {
+        let mut merge = Merge::<Blocks>::new(Vec::new());
+        assert_eq!(merge.progress(), Progress::End);
+        assert_eq!(merge.advance(), Progress::End);
+        assert_eq!(merge.current(), None);
+    }
+
+    #[test]
+    fn equal_entries_come_from_the_first_source_first() {
+        let source = || Blocks {
+            entries: vec![(b"k".to_vec(), 7)],
+            starts: Vec::new(),
+            at: 0,
+            waits: false,
+        };
+        let mut merge = Merge::new(vec![source(), source(), source()]);
+        for expected in 0..3 {
+            assert_eq!(merge.current_source(), Some(expected));
+            merge.advance();
+        }
+        assert_eq!(merge.progress(), Progress::End);
+    }
+
+    #[test]
+    fn sources_that_were_moved_are_looked_at_afresh() {
+        let source = |key: &[u8]| Blocks {
+            entries: vec![(key.to_vec(), 7), (b"z".to_vec(), key.len() as u64)],
+            starts: Vec::new(),
+            at: 0,
+            waits: false,
+        };
+        let mut merge = Merge::new(vec![source(b"a"), source(b"bb")]);
+        while merge.advance() != Progress::End {}
+        for source in merge.sources_mut() {
+            source.at = 0;
+        }
+        assert_eq!(merge.rebuild(), Progress::Ready);
+        assert_eq!(merge.current().unwrap().key, b"a");
+    }
+}

@@ -159,3 +159,155 @@ fn union(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::visible::{Sight, Visible};
+    use crate::types::MAX_SEQUENCE;
+
+    fn entry(key: &[u8], sequence: Sequence, kind: Kind) -> Entry<'_> {
+        Entry {
+            key,
+            sequence,
+            kind,
+            value: b"",
+        }
+    }
+
+    fn decisions(snapshots: &[Sequence], below: &[(&[u8], &[u8])], versions: &[(Sequence, Kind)]) -> String {
+        let below = below.iter().map(|(smallest, largest)| KeyRange {
+            smallest: smallest.to_vec(),
+            largest: largest.to_vec(),
+        });
+        let mut retain = Retain::new(snapshots.to_vec(), below.collect());
+        let decide = |&(sequence, kind): &(Sequence, Kind)| match retain.decide(&entry(b"k", sequence, kind))
+        {
+            Decision::Keep => 'k',
+            Decision::Drop(DropReason::Shadowed) => 's',
+            Decision::Drop(DropReason::TombstoneAtBottom) => 't',
+        };
+        versions.iter().map(decide).collect()
+    }
+
+    use Kind::{Put, Tombstone};
+
+    #[test]
+    fn without_snapshots_only_the_newest_version_stays() {
+        assert_eq!(decisions(&[], &[], &[(9, Put), (7, Put), (3, Tombstone)]), "kss");
+    }
+
+    #[test]
+    fn each_stripe_keeps_its_newest() {
+        assert_eq!(
+            decisions(
+                &[5, 7],
+                &[],
+                &[(9, Put), (8, Put), (7, Put), (6, Put), (5, Put), (4, Put)]
+            ),
+            "ksksks"
+        );
+        assert_eq!(
+            decisions(&[5, 5, 5], &[], &[(6, Put), (5, Put)]),
+            "kk",
+            "a snapshot sees its own sequence"
+        );
+    }
+
+    #[test]
+    fn a_tombstone_goes_at_the_bottom_with_all_it_hides() {
+        assert_eq!(decisions(&[], &[], &[(9, Tombstone), (7, Put)]), "ts");
+        assert_eq!(decisions(&[9, 20], &[], &[(9, Tombstone), (7, Put)]), "ts");
+    }
+
+    #[test]
+    fn a_tombstone_that_a_snapshot_does_not_see_stays_even_at_the_bottom() {
+        assert_eq!(decisions(&[8], &[], &[(9, Tombstone), (7, Put)]), "kk");
+    }
+
+    #[test]
+    fn a_tombstone_stays_exactly_where_a_deeper_table_may_hold_its_key() {
+        let dead = [(9, Tombstone)];
+        assert_eq!(decisions(&[], &[(b"a", b"k")], &dead), "k");
+        assert_eq!(decisions(&[], &[(b"k", b"z")], &dead), "k");
+        assert_eq!(decisions(&[], &[(b"m", b"z"), (b"a", b"c")], &dead), "t");
+        assert_eq!(
+            decisions(&[], &[(b"a", b"c"), (b"b", b"l"), (b"a", b"b")], &dead),
+            "k"
+        );
+    }
+
+    #[test]
+    fn r16_the_tally_accounts_for_every_entry() {
+        let mut retain = Retain::new(vec![5], Vec::new());
+        for (sequence, kind) in [(9, Tombstone), (8, Put), (5, Put), (4, Put)] {
+            retain.decide(&entry(b"a", sequence, kind));
+        }
+        retain.decide(&entry(b"b", 3, Tombstone));
+        let tally = retain.tally();
+        assert_eq!(
+            tally,
+            Tally {
+                kept: 2,
+                kept_tombstones: 1,
+                shadowed: 2,
+                tombstones_at_bottom: 1
+            }
+        );
+        assert_eq!(tally.total(), 5);
+    }
+
+    type Stored = Vec<(Vec<u8>, Sequence, Kind)>;
+
+    /// What a reader at `sequence` sees of a sorted stream.
+    fn seen(stream: &Stored, sequence: Sequence) -> Vec<(Vec<u8>, Sequence)> {
+        let mut visible = Visible::new(sequence);
+        let shown = stream
+            .iter()
+            .filter(|(key, at, kind)| visible.judge(&entry(key, *at, *kind)) == Sight::Show);
+        shown.map(|(key, at, _)| (key.clone(), *at)).collect()
+    }
+
+    proptest::proptest! {
+        /// Whatever is dropped, every snapshot and the newest reader see the same as before, over what lies deeper too.
+        #[test]
+        fn no_reader_sees_a_difference(
+            versions in proptest::collection::btree_map(0_u64..60, (0_u8..6, proptest::bool::ANY), 0..40),
+            deeper in proptest::collection::btree_set(0_u8..6, 0..4),
+            snapshots in proptest::collection::vec(0_u64..60, 0..5),
+        ) {
+            let key = |k: u8| vec![b'k', k];
+            let kind = |put| if put { Put } else { Tombstone };
+            let mut input: Stored =
+                versions.iter().map(|(&at, &(k, put))| (key(k), at + 10, kind(put))).collect();
+            input.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+            // Deeper tables hold older versions; their ranges are all the compaction knows of them.
+            let below: Stored = deeper.iter().map(|&k| (key(k), 1 + u64::from(k), Put)).collect();
+            let ranges = below.iter().map(|(k, ..)| KeyRange { smallest: k.clone(), largest: k.clone() }).collect();
+            let snapshots: Vec<_> = snapshots.iter().map(|at| at + 10).collect();
+            let mut retain = Retain::new(snapshots.clone(), ranges);
+            let output: Stored = input
+                .iter()
+                .filter(|(key, at, kind)| retain.decide(&entry(key, *at, *kind)) == Decision::Keep)
+                .cloned()
+                .collect();
+            let with_below = |stream: &Stored| {
+                let mut all = stream.clone();
+                all.extend(below.iter().cloned());
+                all.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+                all
+            };
+            let (before, after) = (with_below(&input), with_below(&output));
+            for reader in snapshots.iter().copied().chain([MAX_SEQUENCE]) {
+                proptest::prop_assert_eq!(seen(&before, reader), seen(&after, reader), "reader at {}", reader);
+            }
+            proptest::prop_assert_eq!(retain.tally().total(), input.len() as u64);
+            proptest::prop_assert_eq!(retain.tally().kept, output.len() as u64);
+            // Nothing that no reader needs is kept: at most one version per key and stripe.
+            let stripe = |at: u64| snapshots.iter().filter(|&&snapshot| snapshot < at).collect::<std::collections::BTreeSet<_>>().len();
+            let stripes: std::collections::BTreeSet<_> =
+                output.iter().map(|(key, at, _)| (key.clone(), stripe(*at))).collect();
+            proptest::prop_assert_eq!(stripes.len(), output.len());
+        }
+    }
+}

@@ -78,3 +78,44 @@ impl Visible {
         self.passed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(visible: &mut Visible, key: &[u8], sequence: Sequence, kind: Kind) -> Sight {
+        visible.judge(&Entry {
+            key,
+            sequence,
+            kind,
+            value: b"",
+        })
+    }
+
+    #[test]
+    fn a_reader_sees_the_newest_version_not_above_its_sequence() {
+        let mut visible = Visible::new(7);
+        assert_eq!(judge(&mut visible, b"a", 9, Kind::Put), Sight::TooNew);
+        assert_eq!(judge(&mut visible, b"a", 7, Kind::Put), Sight::Show);
+        assert_eq!(judge(&mut visible, b"a", 5, Kind::Put), Sight::Shadowed);
+        assert_eq!(judge(&mut visible, b"b", 6, Kind::Tombstone), Sight::Deleted);
+        assert_eq!(judge(&mut visible, b"b", 5, Kind::Put), Sight::Shadowed);
+        assert_eq!(judge(&mut visible, b"c", 8, Kind::Tombstone), Sight::TooNew);
+        assert_eq!(judge(&mut visible, b"c", 1, Kind::Put), Sight::Show);
+        let passed = Passed {
+            too_new: 2,
+            shadowed: 2,
+            deleted: 1,
+        };
+        assert_eq!(visible.passed(), passed);
+    }
+
+    #[test]
+    fn the_empty_key_is_a_key_and_a_restart_forgets_it() {
+        let mut visible = Visible::new(7);
+        assert_eq!(judge(&mut visible, b"", 3, Kind::Put), Sight::Show);
+        assert_eq!(judge(&mut visible, b"", 2, Kind::Put), Sight::Shadowed);
+        visible.restart();
+        assert_eq!(judge(&mut visible, b"", 3, Kind::Put), Sight::Show);
+    }
+}
