@@ -313,3 +313,120 @@ fn take_level(input: &mut &[u8]) -> Option<u8> {
     let level = u8::try_from(varint::take(input)?).ok()?;
     (usize::from(level) < LEVELS).then_some(level)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_edit() -> impl Strategy<Value = VersionEdit> {
+        let key = proptest::collection::vec(any::<u8>(), 0..40);
+        let numbers = (
+            1..u64::MAX,
+            any::<u64>(),
+            1..u64::MAX,
+            any::<u64>(),
+            0..=MAX_SEQUENCE,
+            0..=MAX_SEQUENCE,
+        );
+        let table = (0_u8..7, numbers, key.clone(), key).prop_map(|(level, numbers, a, b)| {
+            let (number, bytes, entries, tombstones, s, t) = numbers;
+            let table = TableMeta {
+                number,
+                bytes,
+                entries,
+                tombstones: tombstones % entries,
+                smallest: a.clone().min(b.clone()),
+                largest: a.max(b),
+                smallest_sequence: s.min(t),
+                largest_sequence: s.max(t),
+                keyspace: 0,
+            };
+            (level, Rc::new(table))
+        });
+        let floor = proptest::option::of((any::<u64>(), any::<u64>()));
+        (
+            proptest::collection::vec(table, 0..6),
+            proptest::collection::vec((0_u8..7, any::<u64>()), 0..6),
+            floor,
+            proptest::option::of(any::<u64>()),
+            proptest::option::of(0..=MAX_SEQUENCE),
+        )
+            .prop_map(
+                |(added, removed, floor, next_file_number, last_sequence)| VersionEdit {
+                    added,
+                    removed,
+                    wal_floor: floor.map(|(segment, frame)| WalFloor { segment, frame }),
+                    next_file_number,
+                    last_sequence,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn an_edit_reads_back(edit in any_edit()) {
+            let parts = edit.encode();
+            prop_assert_eq!(parts.len(), 1);
+            prop_assert_eq!(VersionEdit::decode(&parts[0]), Ok(Part { edit, continues: false }));
+        }
+
+        #[test]
+        fn r17_no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = VersionEdit::decode(&bytes);
+        }
+
+        #[test]
+        fn r17_changed_and_cut_edits_do_not_either(edit in any_edit(), at in any::<usize>(), byte in any::<u8>()) {
+            let mut bytes = edit.encode().remove(0);
+            if !bytes.is_empty() {
+                let at = at % bytes.len();
+                let _ = VersionEdit::decode(&bytes[..at]);
+                bytes[at] = byte;
+                let _ = VersionEdit::decode(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_tags_are_named_and_reserved_ones_called_newer() {
+        let refused = VersionEdit::decode(&[99, 0]).unwrap_err();
+        assert_eq!(refused, EditError::UnknownTag(99));
+        assert_eq!(refused.to_string(), "the version edit has the unknown tag 99");
+        let refused = VersionEdit::decode(&[7, 0]).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the version edit has tag 7, which a newer version writes"
+        );
+    }
+
+    #[test]
+    fn fields_that_repeat_trail_or_exceed_their_limits_are_refused() {
+        for (bad, name) in [
+            (&[4, 1, 5, 4, 1, 6][..], "next file number"),
+            (&[4, 2, 5, 5], "next file number"),
+            (&[4, 0], "next file number"),
+            (&[4, 9, 1], "field length"),
+            (&[0x80], "tag"),
+            (&[3, 1, 5], "WAL floor"),
+            (&[2, 2, 7, 1], "removed table"),
+            (&[6, 1, 0], "continuation mark"),
+            (&[6, 0, 4, 1, 1], "field after its continuation mark"),
+            (
+                &[5, 9, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+                "last sequence",
+            ),
+            (&[1, 10, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0], "added table"),
+            (&[1, 10, 0, 1, 1, 1, 2, 0, 0, 0, 0, 0], "added table"),
+        ] {
+            assert_eq!(
+                VersionEdit::decode(bad),
+                Err(EditError::Malformed(name)),
+                "{bad:?}"
+            );
+        }
+        let keyspace = [1, 10, 0, 1, 1, 1, 0, 0, 0, 5, 0, 0];
+        assert_eq!(VersionEdit::decode(&keyspace), Err(EditError::UnknownKeyspace(5)));
+    }
+}

@@ -234,3 +234,169 @@ impl Version {
         self.levels.iter().map(Vec::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(
+        number: u64,
+        smallest: &str,
+        largest: &str,
+        sequences: std::ops::RangeInclusive<u64>,
+    ) -> TableMeta {
+        TableMeta {
+            number,
+            bytes: 100,
+            entries: 10,
+            tombstones: 0,
+            smallest: smallest.into(),
+            largest: largest.into(),
+            smallest_sequence: *sequences.start(),
+            largest_sequence: *sequences.end(),
+            keyspace: 0,
+        }
+    }
+
+    fn add(tables: &[(u8, TableMeta)]) -> VersionEdit {
+        VersionEdit {
+            added: tables
+                .iter()
+                .map(|(level, table)| (*level, Rc::new(table.clone())))
+                .collect(),
+            ..VersionEdit::default()
+        }
+    }
+
+    fn remove(tables: &[(u8, u64)]) -> VersionEdit {
+        VersionEdit {
+            removed: tables.to_vec(),
+            ..VersionEdit::default()
+        }
+    }
+
+    fn numbers(tables: &[Rc<TableMeta>]) -> Vec<u64> {
+        tables.iter().map(|table| table.number).collect()
+    }
+
+    fn sample() -> Version {
+        let tables = [
+            (0, table(1, "a", "z", 1..=9)),
+            (0, table(3, "c", "d", 20..=29)),
+            (0, table(2, "b", "y", 10..=19)),
+            (2, table(5, "m", "p", 1..=1)),
+            (2, table(4, "c", "f", 1..=1)),
+            (2, table(6, "q", "q", 1..=1)),
+        ];
+        Version::default().apply(&add(&tables)).unwrap()
+    }
+
+    #[test]
+    fn level_0_is_newest_first_and_the_others_by_key() {
+        let version = sample();
+        assert_eq!(numbers(version.level(0)), [3, 2, 1]);
+        assert_eq!(numbers(version.level(2)), [4, 5, 6]);
+        assert_eq!(
+            (
+                version.table_count(),
+                version.total_bytes(),
+                version.total_entries()
+            ),
+            (6, 600, 60)
+        );
+        assert_eq!(version.level_bytes(2), 300);
+    }
+
+    #[test]
+    fn a_key_finds_its_only_table_and_bounds_are_inclusive() {
+        let version = sample();
+        let find = |key: &str| version.table_for(2, key.as_bytes()).map(|table| table.number);
+        let found: Vec<_> = ["", "b", "c", "f", "g", "m", "pp", "q", "qq", "z"]
+            .into_iter()
+            .map(find)
+            .collect();
+        assert_eq!(
+            found,
+            [
+                None,
+                None,
+                Some(4),
+                Some(4),
+                None,
+                Some(5),
+                None,
+                Some(6),
+                None,
+                None
+            ]
+        );
+        let hit = |level, a: &str, b: &str| numbers(&version.overlapping(level, a.as_bytes(), b.as_bytes()));
+        assert_eq!(hit(2, "f", "m"), [4, 5]);
+        assert_eq!(hit(2, "g", "l"), []);
+        assert_eq!(hit(2, "z", "a"), [], "a reversed range is empty");
+        assert_eq!(hit(0, "z", "zz"), [1]);
+        assert_eq!(numbers(&version.older_below(0, b"d", b"n")), [4, 5]);
+        assert!(version.older_below(2, b"a", b"z").is_empty());
+    }
+
+    #[test]
+    fn what_would_mislead_a_reader_is_refused() {
+        let version = sample();
+        let refused = |edit: VersionEdit| version.apply(&edit).unwrap_err();
+        let overlap = |level, left, right| ApplyError::Overlap { level, left, right };
+        assert_eq!(refused(add(&[(2, table(9, "p", "pp", 1..=1))])), overlap(2, 5, 9));
+        assert_eq!(
+            refused(add(&[(0, table(9, "x", "x", 19..=40))])),
+            overlap(0, 9, 2)
+        );
+        assert!(
+            version.apply(&add(&[(0, table(9, "zz", "zz", 19..=40))])).is_ok(),
+            "keys apart may share sequences"
+        );
+        assert_eq!(
+            refused(add(&[(3, table(4, "a", "b", 1..=1))])),
+            ApplyError::Duplicate(4)
+        );
+        let twice = [(3, table(9, "a", "b", 1..=1)), (4, table(9, "a", "b", 1..=1))];
+        assert_eq!(refused(add(&twice)), ApplyError::Duplicate(9));
+        assert_eq!(
+            refused(remove(&[(2, 1)])),
+            ApplyError::NotThere { level: 2, number: 1 }
+        );
+        assert_eq!(
+            refused(remove(&[(0, 1), (0, 1)])),
+            ApplyError::NotThere { level: 0, number: 1 }
+        );
+        assert_eq!(refused(remove(&[(7, 1)])), ApplyError::NoSuchLevel(7));
+        assert_eq!(
+            refused(add(&[(7, table(9, "a", "b", 1..=1))])),
+            ApplyError::NoSuchLevel(7)
+        );
+        assert!(matches!(
+            refused(add(&[(3, table(9, "b", "a", 1..=1))])),
+            ApplyError::Flawed { number: 9, .. }
+        ));
+        assert!(matches!(
+            refused(add(&[(3, table(0, "a", "b", 1..=1))])),
+            ApplyError::Flawed { number: 0, .. }
+        ));
+    }
+
+    #[test]
+    fn a_move_is_a_removal_and_an_addition_of_one_table() {
+        let version = sample();
+        let edit = VersionEdit {
+            added: vec![(4, Rc::clone(&version.level(2)[0]))],
+            removed: vec![(2, 4)],
+            ..VersionEdit::default()
+        };
+        let next = version.apply(&edit).unwrap();
+        assert_eq!(numbers(next.level(4)), [4]);
+        assert_eq!(numbers(next.level(2)), [5, 6]);
+        assert_eq!(
+            numbers(version.level(2)),
+            [4, 5, 6],
+            "the version before is what it was"
+        );
+    }
+}

@@ -126,8 +126,8 @@ impl<I: Io> Manifest<I> {
         Ok(Self::new(io, dir, owner, options, made, state, Health::Sound))
     }
 
-    /// Opens and replays the manifest in `dir`. Nothing is written; see [`Manifest::torn_tail`] and
-    /// [`Manifest::repair`] for a tail that has to be cut off.
+    /// Opens and replays the manifest in `dir`. Nothing is written; what was found beside the state is in
+    /// [`Opened`], and [`Manifest::repair`] cuts off a torn tail.
     ///
     /// # Errors
     /// `Corruption` or `Incompatible`, naming file and offset; `Io` where it is missing or cannot be read.
@@ -507,18 +507,29 @@ async fn read_all<F: File>(file: &F, path: &Path) -> Result<Vec<u8>> {
         ));
     }
     let mut bytes = Vec::new();
-    // Each turn reads at least one byte or ends the loop, so the file's length bounds it.
+    // Each turn reads what it asked for or fails, so the file's length bounds the loop.
     while (bytes.len() as u64) < length {
         let position = bytes.len() as u64;
         let chunk = file
             .read_at(position, READ_BYTES)
             .await
             .map_err(|e| failed(position, e))?;
-        let short = chunk.len() < READ_BYTES;
         bytes.extend_from_slice(&chunk);
-        if short {
-            break;
+        if (bytes.len() as u64) < length && chunk.len() < READ_BYTES {
+            let cause = format!("only {} of {length} bytes could be read", bytes.len());
+            let kind = ErrorKind::Io;
+            return Err(Error::located(
+                kind,
+                "reading a manifest",
+                path,
+                Some(position),
+                cause,
+            ));
         }
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

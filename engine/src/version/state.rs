@@ -74,3 +74,46 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::version::TableMeta;
+
+    #[test]
+    fn counters_follow_added_tables_and_never_go_back() {
+        let table = TableMeta {
+            number: 7,
+            bytes: 1,
+            entries: 1,
+            tombstones: 0,
+            smallest: b"a".to_vec(),
+            largest: b"b".to_vec(),
+            smallest_sequence: 5,
+            largest_sequence: 90,
+            keyspace: 0,
+        };
+        let edit = VersionEdit {
+            added: vec![(0, Rc::new(table))],
+            wal_floor: Some(WalFloor { segment: 2, frame: 5 }),
+            ..VersionEdit::default()
+        };
+        let state = State::default().apply(&edit).unwrap();
+        assert_eq!((state.next_file_number, state.last_sequence), (8, 90));
+        let lower = VersionEdit {
+            next_file_number: Some(3),
+            last_sequence: Some(4),
+            ..VersionEdit::default()
+        };
+        let state = state.apply(&lower).unwrap();
+        assert_eq!((state.next_file_number, state.last_sequence), (8, 90));
+        let back = VersionEdit {
+            wal_floor: Some(WalFloor { segment: 2, frame: 4 }),
+            ..VersionEdit::default()
+        };
+        assert_eq!(state.apply(&back), Err(ApplyError::FloorWentBack));
+        assert_eq!(State::default().apply(&state.snapshot()), Ok(state));
+    }
+}
