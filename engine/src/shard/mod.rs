@@ -1,1 +1,200 @@
-//! One shard: the state of one core.
+//! One shard: the state of one core, and everything that is done to it.
+//!
+//! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step.
+//! - [`update`]: read-modify-write in the order of staging.
+//! - [`read`] and [`scan`]: memtable → immutables → L0 → one table a level.
+//! - [`flush`] and [`compact`]: immutables become tables, tables are merged; [`install`] makes each durable, then
+//!   visible, then deletes what nobody needs.
+//! - [`recover`]: create, open, close.
+//!
+//! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Four kinds
+//! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, and maintenance.
+
+pub mod compact;
+pub mod config;
+pub mod flush;
+pub mod gate;
+pub mod group;
+pub mod health;
+pub mod install;
+pub mod live;
+pub mod log;
+pub mod memory;
+pub mod read;
+pub mod recover;
+pub mod request;
+pub mod scan;
+pub mod sequence;
+pub mod sources;
+pub mod stats;
+pub mod update;
+pub mod write;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+pub use write::Begun;
+
+use crate::compaction::stall::{self, Pressure, Stall};
+use crate::io::Io;
+use crate::shard::compact::Merging;
+use crate::shard::config::{ShardConfig, Tuning};
+use crate::shard::gate::{Checkout, Gate};
+use crate::shard::health::Health;
+use crate::shard::live::LiveVersion;
+use crate::shard::log::Segments;
+use crate::shard::memory::Memory;
+use crate::shard::stats::{Counters, ShardStats};
+use crate::shard::write::Staging;
+use crate::sstable::{BlockCache, Table};
+use crate::types::table_file_name;
+use crate::version::Manifest;
+
+/// One shard. See the [module](self).
+pub struct Shard<I: Io> {
+    io: I,
+    config: ShardConfig,
+    health: Health,
+    staging: Staging,
+    memory: Memory,
+    live: RefCell<Rc<LiveVersion<I>>>,
+    /// Versions installed so far: changes whenever entries may have moved from memory to tables.
+    installs: Cell<u64>,
+    cache: Rc<BlockCache>,
+    manifest: Checkout<Manifest<I>>,
+    next_file: Cell<u64>,
+    segments: Segments<I>,
+    merging: Merging,
+    /// Tables that left the version; their files go once no reader holds them.
+    obsolete: RefCell<Vec<Rc<Table<I>>>>,
+    counters: Counters,
+    torn_tail_bytes: u64,
+    closing: Cell<bool>,
+    /// Background tasks that have not ended.
+    tasks: Cell<usize>,
+    /// Opened for: a group may be due.
+    work: Gate,
+    /// Opened for: there may be room to stage.
+    room: Gate,
+    /// Opened for: an immutable may be flushed, or was.
+    flush_work: Gate,
+    /// Opened for: a merge may be due, or has ended.
+    compact_work: Gate,
+    /// Opened for: files may be deleted, or a segment prepared.
+    upkeep: Gate,
+    /// Opened for: a task has ended.
+    task_ended: Gate,
+}
+
+impl<I: Io> Shard<I> {
+    /// This shard's number.
+    pub fn number(&self) -> u16 {
+        self.config.place.shard
+    }
+
+    /// The version that reads start on now.
+    pub fn live(&self) -> Rc<LiveVersion<I>> {
+        Rc::clone(&self.live.borrow())
+    }
+
+    fn tuning(&self) -> &Tuning {
+        &self.config.tuning
+    }
+
+    fn take_file_number(&self) -> u64 {
+        let number = self.next_file.get();
+        self.next_file.set(number + 1);
+        number
+    }
+
+    fn table_path(&self, number: u64) -> PathBuf {
+        self.config.place.dir.join(table_file_name(number))
+    }
+
+    /// What presses on writers now.
+    fn pressure(&self) -> Pressure {
+        #[expect(clippy::cast_precision_loss, reason = "a fill is a rough measure")]
+        let active_fill = self.memory.active_bytes() as f64 / self.tuning().memtable_bytes as f64;
+        Pressure {
+            immutables: self.memory.immutables(),
+            active_fill: active_fill.min(1.0),
+            level0_tables: self.live.borrow().tables[0].len(),
+            debt_bytes: self.merging.debt_bytes(),
+        }
+    }
+
+    fn stall(&self) -> Stall {
+        stall::decide(&self.pressure(), &self.stall_options())
+    }
+
+    fn stall_options(&self) -> stall::StallOptions {
+        stall::StallOptions {
+            immutables_max: self.tuning().max_immutables,
+            ..Default::default()
+        }
+    }
+
+    /// Runs a background task of this shard and counts it until it ends.
+    fn spawn_task(self: &Rc<Self>, class: crate::io::Class, task: impl Future<Output = ()> + 'static) {
+        let shard = Rc::clone(self);
+        shard.tasks.set(shard.tasks.get() + 1);
+        self.io.spawn(class, async move {
+            task.await;
+            shard.tasks.set(shard.tasks.get() - 1);
+            shard.task_ended.open();
+        });
+    }
+
+    /// State and counts at this moment.
+    pub fn stats(&self) -> ShardStats {
+        let counters = &self.counters;
+        let live = self.live();
+        let levels = 0..live.tables.len();
+        let wal = self.segments.counts();
+        let stall = match self.stall() {
+            Stall::None => String::new(),
+            Stall::Slow { reason, .. } | Stall::Wait(reason) => reason.to_string(),
+        };
+        ShardStats {
+            shard: self.number(),
+            health: self.health.in_words(),
+            stall,
+            operations: counters.operations.get(),
+            user_bytes: counters.user_bytes.get(),
+            memtable_bytes: self.memory.active_bytes() as u64,
+            immutables: self.memory.immutables() as u64,
+            immutable_bytes: self.memory.immutable_bytes() as u64,
+            wal_writes: counters.wal_writes.get(),
+            wal_bytes: counters.wal_bytes.get(),
+            wal_batches: counters.wal_batches.get(),
+            wal_segments: wal,
+            flushes: counters.flushes.get(),
+            flush_bytes: counters.flush_bytes.get(),
+            compactions: counters.compactions.get(),
+            moves: counters.moves.get(),
+            compaction_read_bytes: counters.compaction_read_bytes.get(),
+            compaction_written_bytes: counters.compaction_written_bytes.get(),
+            compaction_debt_bytes: self.merging.debt_bytes(),
+            job_failures: counters.job_failures.get(),
+            last_job_error: self.merging.last_error(),
+            level_tables: levels
+                .clone()
+                .map(|level| live.tables[level].len() as u64)
+                .collect(),
+            level_bytes: levels.map(|level| live.version.level_bytes(level)).collect(),
+            table_entries: live.version.total_entries(),
+            gets_from_memory: counters.gets_from_memory.get(),
+            gets_from_cache: counters.gets_from_cache.get(),
+            gets_from_device: counters.gets_from_device.get(),
+            gets_absent: counters.gets_absent.get(),
+            block_reads: counters.block_reads.get(),
+            filter_false_positives: counters.filter_false_positives.get(),
+            read_errors: counters.read_errors.get(),
+            cache_bytes: self.cache.stats().held_bytes,
+            delayed_us: counters.delayed_us.get(),
+            waits: counters.waits.get(),
+            torn_tail_bytes: self.torn_tail_bytes,
+        }
+    }
+}

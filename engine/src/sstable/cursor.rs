@@ -19,18 +19,8 @@ use super::index::PartitionHandle;
 use super::table::{BlockCache, Cached, Located, Table, damaged};
 use crate::error::{Error, Result};
 use crate::io::Io;
+use crate::merge::Step;
 use crate::types::{Entry, Kind, PAGE_BYTES, Sequence, unpack_trailer};
-
-/// Where a cursor stands after a move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// On an entry: [`TableCursor::current`] has it.
-    Ready,
-    /// The next entry is not in memory: call [`TableCursor::load`].
-    NeedBlock,
-    /// Past the last entry.
-    End,
-}
 
 /// The block being walked.
 enum Current {

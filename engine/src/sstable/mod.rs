@@ -34,7 +34,7 @@ mod tests;
 
 pub use block::Block;
 pub use builder::{TableBuilder, TableOptions, TableSummary};
-pub use cursor::{Step, TableCursor};
+pub use cursor::TableCursor;
 pub use filter::key_hash;
 pub use format::{
     BLOCK_HEADER_BYTES, BlockHandle, Compression, FOOTER_BYTES, FORMAT_VERSION, MAX_COMPRESSED_RAW_BYTES,

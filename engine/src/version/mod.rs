@@ -19,6 +19,6 @@ pub mod table;
 
 pub use edit::{VersionEdit, WalFloor};
 pub use levels::{LEVELS, Version};
-pub use manifest::{Manifest, ManifestOptions};
+pub use manifest::{Manifest, ManifestOptions, Owner};
 pub use state::State;
 pub use table::TableMeta;

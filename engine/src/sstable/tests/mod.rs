@@ -6,6 +6,7 @@ mod memory_io;
 mod round_trip;
 mod writing;
 
+use crate::merge::Step;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 

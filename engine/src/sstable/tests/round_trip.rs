@@ -1,6 +1,7 @@
 //! Every entry, by lookup at every sequence and by walking, equals a model.
 
 use super::*;
+use crate::merge::Step;
 use crate::types::{MAX_SEQUENCE, MAX_VALUE_BYTES};
 
 fn model_get(entries: &[Owned], key: &[u8], at: Sequence) -> Option<Owned> {

@@ -1,0 +1,374 @@
+//! The database as seen from one of its own cores: no thread is crossed for keys that this core owns.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use crate::api::db::Stats;
+use crate::api::launch::{Job, Launch, Routes};
+use crate::api::{ops, pages};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::{Class, Io};
+use crate::shard::Shard;
+use crate::shard::gate::Gate;
+use crate::shard::health::closed;
+use crate::shard::read::Resident;
+use crate::shard::request::{Answer, Op, Outcome, Page, ScanRange};
+use crate::shard::sequence::Snapshot;
+use crate::shard::write::Admission;
+
+/// Code that runs on every core of a database, from open to close: a server's listener, say.
+pub trait Service: Clone + Send + 'static {
+    /// Runs on one core; should end soon after [`Core::closing`] completes. The database closes only then.
+    fn run<I: Io>(self, core: Core<I>) -> impl Future<Output = ()> + 'static;
+}
+
+/// No service: the database is used through its handles alone.
+impl Service for () {
+    async fn run<I: Io>(self, _core: Core<I>) {}
+}
+
+/// Tasks begun for requests from elsewhere that may be under way on one core. Each holds a request's bytes; the mailbox
+/// in front of them is bounded too, so callers beyond both wait.
+const MAX_TASKS: usize = 4096;
+
+struct Inner<I: Io> {
+    io: I,
+    index: usize,
+    launch: Arc<Launch>,
+    routes: Arc<Routes>,
+    /// By shard number; `None` for shards that live on another core.
+    shards: Vec<Option<Rc<Shard<I>>>>,
+    tasks: Cell<usize>,
+    task_ended: Gate,
+    closing: Cell<bool>,
+    closing_gate: Gate,
+}
+
+/// The database on one of its cores. Cheap to clone; never leaves the core.
+pub struct Core<I: Io>(Rc<Inner<I>>);
+
+impl<I: Io> Clone for Core<I> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<I: Io> Core<I> {
+    pub(super) fn new(
+        io: I,
+        index: usize,
+        launch: Arc<Launch>,
+        routes: Arc<Routes>,
+        hosted: Vec<Rc<Shard<I>>>,
+    ) -> Self {
+        let mut shards: Vec<_> = (0..routes.slots.shards()).map(|_| None).collect();
+        for shard in hosted {
+            let number = usize::from(shard.number());
+            shards[number] = Some(shard);
+        }
+        Self(Rc::new(Inner {
+            io,
+            index,
+            launch,
+            routes,
+            shards,
+            tasks: Cell::new(0),
+            task_ended: Gate::default(),
+            closing: Cell::new(false),
+            closing_gate: Gate::default(),
+        }))
+    }
+
+    /// The machine as this core sees it.
+    pub fn io(&self) -> &I {
+        &self.0.io
+    }
+
+    /// Which core this is, from 0.
+    pub fn index(&self) -> usize {
+        self.0.index
+    }
+
+    /// Number of cores the database is open on.
+    pub fn cores(&self) -> usize {
+        self.0.launch.cores()
+    }
+
+    /// Number of shards of the database.
+    pub fn shards(&self) -> usize {
+        self.0.shards.len()
+    }
+
+    /// The shard that a key belongs to.
+    pub fn shard_of(&self, key: &[u8]) -> u16 {
+        self.0.routes.slots.shard_of_key(key)
+    }
+
+    /// The core that hosts a shard.
+    pub fn core_of(&self, shard: u16) -> usize {
+        self.0.routes.core_of(shard)
+    }
+
+    /// The durability of writes that do not name one.
+    pub fn default_durability(&self) -> crate::types::Durability {
+        self.0.launch.options().durability
+    }
+
+    /// Whether the database is closing: start nothing new.
+    pub fn is_closing(&self) -> bool {
+        self.0.closing.get()
+    }
+
+    /// Completes when the database begins to close.
+    pub async fn closing(&self) {
+        while !self.0.closing.get() {
+            self.0.closing_gate.wait().await;
+        }
+    }
+
+    /// Looks a key up without awaiting. `None` when another core owns it or the device must be asked; else `f` was
+    /// given the value, or `None` for a key that is not there.
+    pub fn get_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+        let shard = self.0.shards[usize::from(self.shard_of(key))].as_ref()?;
+        match shard.get_resident(key, f) {
+            Resident::Known(answer) => Some(answer),
+            Resident::Unknown => None,
+        }
+    }
+
+    /// Runs requests, each to its shard, wherever that lives: one message a core. Requests to one core run in order;
+    /// answers come in the order of `ops`.
+    pub async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
+        let total = ops.len();
+        let mut by_core: BTreeMap<usize, (Vec<usize>, Vec<(u16, Op)>)> = BTreeMap::new();
+        for (number, (shard, op)) in ops.into_iter().enumerate() {
+            let (numbers, ops) = by_core.entry(self.core_of(shard)).or_default();
+            numbers.push(number);
+            ops.push((shard, op));
+        }
+        let runs = by_core.into_iter().map(|(core, (numbers, ops))| async move {
+            let count = ops.len();
+            let outcomes = if core == self.index() {
+                self.run_here(ops).await
+            } else {
+                self.run_there(core, ops, count).await
+            };
+            numbers.into_iter().zip(outcomes).collect::<Vec<_>>()
+        });
+        let mut answers: Vec<Option<Outcome>> = (0..total).map(|_| None).collect();
+        for (number, outcome) in join_all(runs).await.into_iter().flatten() {
+            answers[number] = Some(outcome);
+        }
+        answers
+            .into_iter()
+            .map(|answer| answer.expect("each request went to one core"))
+            .collect()
+    }
+
+    async fn run_here(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
+        ops::run(
+            ops.into_iter()
+                .map(|(shard, op)| (self.hosted(shard), op))
+                .collect(),
+        )
+        .await
+    }
+
+    async fn run_there(&self, core: usize, ops: Vec<(u16, Op)>, count: usize) -> Vec<Outcome> {
+        let (sender, receiver) = oneshot::async_channel();
+        let job = Job::Many { ops, answers: sender };
+        if self.0.launch.sender(core).send(job).await.is_ok()
+            && let Ok(outcomes) = receiver.await
+        {
+            return outcomes;
+        }
+        (0..count).map(|_| Err(closed())).collect()
+    }
+
+    fn hosted(&self, shard: u16) -> Rc<Shard<I>> {
+        let shard = self.0.shards.get(usize::from(shard)).and_then(Option::as_ref);
+        Rc::clone(shard.expect("requests are routed to the core that hosts their shard"))
+    }
+
+    /// One page of a range over all shards, merged in key order.
+    ///
+    /// # Errors
+    /// As for a read of any shard; `Busy` when too many snapshots are live.
+    pub async fn scan(&self, range: ScanRange) -> Result<Page> {
+        let snapshot = Snapshot::take(self.0.launch.commits())?;
+        scan_all(range, snapshot.sequence(), self.shards(), async |ops| {
+            self.execute(ops).await
+        })
+        .await
+    }
+
+    /// The number of live keys, by walking them all.
+    ///
+    /// # Errors
+    /// As for a read of any shard.
+    pub async fn count(&self) -> Result<u64> {
+        let ops = self.to_all(|| Op::Count);
+        let mut total = 0;
+        for outcome in self.execute(ops).await {
+            match outcome? {
+                Answer::Count(count) => total += count,
+                other => unreachable!("a count is answered by Count, not {other:?}"),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Counters and gauges of every shard.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn stats(&self) -> Result<Stats> {
+        Stats::collect(self.execute(self.to_all(|| Op::Stats)).await)
+    }
+
+    fn to_all(&self, op: impl Fn() -> Op) -> Vec<(u16, Op)> {
+        (0..self.0.routes.slots.shards())
+            .map(|shard| (shard, op()))
+            .collect()
+    }
+
+    /// Begins a request that came through the mailbox; waits only when too many are under way.
+    pub(super) async fn receive(&self, job: Job) {
+        match job {
+            Job::One { shard, op, answer } => {
+                let shard = self.hosted(shard);
+                let Some((op, answer)) = serve_at_once(&shard, op, answer) else {
+                    return;
+                };
+                self.task(async move {
+                    let _gone = answer.send(ops::run_one(shard, op).await);
+                })
+                .await;
+            }
+            Job::Many { ops, answers } => {
+                let core = self.clone();
+                self.task(async move {
+                    let _gone = answers.send(core.run_here(ops).await);
+                })
+                .await;
+            }
+            Job::Close => self.begin_closing(),
+        }
+    }
+
+    pub(super) fn begin_closing(&self) {
+        self.0.closing.set(true);
+        self.0.closing_gate.open();
+    }
+
+    async fn task(&self, work: impl Future<Output = ()> + 'static) {
+        while self.0.tasks.get() >= MAX_TASKS {
+            self.0.task_ended.wait().await;
+        }
+        let core = self.clone();
+        core.0.tasks.set(core.0.tasks.get() + 1);
+        self.0.io.spawn(Class::Foreground, async move {
+            work.await;
+            core.0.tasks.set(core.0.tasks.get() - 1);
+            core.0.task_ended.open();
+        });
+    }
+
+    /// Closes every shard of this core; the first error is returned once all are closed.
+    pub(super) async fn close_shards(&self) -> Result<()> {
+        let closing = self.0.shards.iter().flatten().map(|shard| shard.close());
+        join_all(closing).await.into_iter().collect()
+    }
+
+    /// Waits until every begun task has ended.
+    pub(super) async fn drained(&self) {
+        while self.0.tasks.get() > 0 {
+            self.0.task_ended.wait().await;
+        }
+    }
+}
+
+/// Serves what needs no task: a lookup in memory, or a write that may be staged now. Gives the rest back.
+fn serve_at_once<I: Io>(
+    shard: &Shard<I>,
+    op: Op,
+    answer: oneshot::Sender<Outcome>,
+) -> Option<(Op, oneshot::Sender<Outcome>)> {
+    match op {
+        Op::Get { key, at: None } => match shard.get_resident(&key, |value| value.map(<[u8]>::to_vec)) {
+            Resident::Known(value) => {
+                let _gone = answer.send(Ok(Answer::Value(value)));
+                None
+            }
+            Resident::Unknown => Some((Op::Get { key, at: None }, answer)),
+        },
+        Op::Write { batch, durability } => match shard.admission(batch.len()) {
+            Ok(Admission::Now) => {
+                shard.stage(&batch, durability, Some(answer));
+                None
+            }
+            Ok(_) => Some((Op::Write { batch, durability }, answer)),
+            Err(error) => {
+                let _gone = answer.send(Err(error));
+                None
+            }
+        },
+        other => Some((other, answer)),
+    }
+}
+
+/// Reads pages from every shard at `at` until the limit is met or the range is exhausted.
+pub(super) async fn scan_all(
+    range: ScanRange,
+    at: u64,
+    shards: usize,
+    execute: impl AsyncFn(Vec<(u16, Op)>) -> Vec<Outcome>,
+) -> Result<Page> {
+    let mut whole = Page::default();
+    let mut bytes = 0;
+    let mut start = range.start.clone();
+    loop {
+        let left = range.limit - whole.entries.len();
+        let part = ScanRange {
+            start,
+            limit: pages::share(left, shards),
+            at: Some(at),
+            ..range.clone()
+        };
+        let shards = u16::try_from(shards).map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidOptions,
+                "scanning",
+                "a database has at most 65,535 shards",
+            )
+        })?;
+        let ops = (0..shards).map(|shard| (shard, Op::Scan(part.clone()))).collect();
+        let mut parts = Vec::with_capacity(usize::from(shards));
+        for outcome in execute(ops).await {
+            match outcome? {
+                Answer::Page(page) => parts.push(page),
+                other => unreachable!("a scan is answered by Page, not {other:?}"),
+            }
+        }
+        let page = pages::merge(parts, left);
+        bytes += page
+            .entries
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>();
+        whole.entries.extend(page.entries);
+        whole.resume = page.resume;
+        match &whole.resume {
+            Some(key) if whole.entries.len() < range.limit && bytes < range.bytes_limit => {
+                start = Bound::Excluded(key.clone());
+            }
+            _ => return Ok(whole),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Bringing a database up on its cores, and down again: the steps, on any runtime.
+//!
+//! 1. [`launch`] makes one mailbox and one [`CoreSeat`] per core, on the opener's thread.
+//! 2. Each seat runs on its core. The first is the leader: it takes the lock, reads the superblock or creates the
+//!    database, and tells the others.
+//! 3. Each core opens its shards (shards recover in parallel), reports, starts its service and serves its mailbox.
+//! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports; the leader gives
+//!    the lock back last, once no core can write any more.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use futures_util::future::join_all;
+
+use crate::api::builder::Options;
+use crate::api::core::{Core, Service};
+use crate::api::create::{Opened, open_or_create};
+use crate::api::db::Db;
+use crate::api::slots::SlotTable;
+use crate::api::superblock::{Superblock, shard_dir_name};
+use crate::error::{Error, Result};
+use crate::io::mailbox::{Receiver, Sender, mailbox};
+use crate::io::{Class, Io};
+use crate::shard::Shard;
+use crate::shard::config::{Place, ShardConfig};
+use crate::shard::gate::Gate;
+use crate::shard::health::closed;
+use crate::shard::request::{Op, Outcome};
+use crate::shard::sequence::Commits;
+
+/// Requests that may wait in front of one core; callers beyond it wait for room. Deep enough that a burst from
+/// thousands of connections does not stall its senders, and bounded because each holds its bytes.
+const MAILBOX_REQUESTS: usize = 4096;
+
+/// Requests taken from the mailbox at once before other tasks of the core get their turn.
+const MAILBOX_BATCH: usize = 256;
+
+/// What travels to a core.
+pub(super) enum Job {
+    /// One request to one shard.
+    One {
+        /// The shard, hosted by the receiving core.
+        shard: u16,
+        /// The request.
+        op: Op,
+        /// Who waits.
+        answer: oneshot::Sender<Outcome>,
+    },
+    /// Several requests, run in order.
+    Many {
+        /// Each with its shard, hosted by the receiving core.
+        ops: Vec<(u16, Op)>,
+        /// Who waits, for all answers at once.
+        answers: oneshot::Sender<Vec<Outcome>>,
+    },
+    /// Close.
+    Close,
+}
+
+/// Which core hosts what; known once the superblock was read.
+#[derive(Debug)]
+pub(super) struct Routes {
+    /// Slot to shard.
+    pub slots: SlotTable,
+    cores: usize,
+}
+
+impl Routes {
+    /// The core that hosts a shard: shards are dealt to cores in turn, so that any number of cores has its even part.
+    pub(super) fn core_of(&self, shard: u16) -> usize {
+        usize::from(shard) % self.cores
+    }
+}
+
+/// What every core and every handle of one open database shares.
+pub(super) struct Launch {
+    path: PathBuf,
+    options: Options,
+    commits: Arc<Commits>,
+    senders: Vec<Sender<Job>>,
+    routes: OnceLock<Arc<Routes>>,
+    /// The first error of a core that closed; told to whoever closes the database.
+    close_error: Mutex<Option<Error>>,
+}
+
+impl Launch {
+    /// The database's directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of cores.
+    pub(super) fn cores(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// What the database was opened with.
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The commit counter.
+    pub(super) fn commits(&self) -> &Arc<Commits> {
+        &self.commits
+    }
+
+    /// The mailbox of a core.
+    pub(super) fn sender(&self, core: usize) -> &Sender<Job> {
+        &self.senders[core]
+    }
+
+    /// The routes; `None` before the superblock was read.
+    pub(super) fn routes(&self) -> Option<&Arc<Routes>> {
+        self.routes.get()
+    }
+
+    /// Asks every core to close; cores that are gone already need not be asked.
+    pub(super) fn request_close(&self) {
+        for sender in &self.senders {
+            let _gone = sender.send_blocking(Job::Close);
+        }
+    }
+
+    /// The first error met while closing.
+    pub(super) fn take_close_error(&self) -> Option<Error> {
+        // A panic while holding this lock leaves a plain Option behind it, which is still good.
+        self.close_error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take()
+    }
+
+    fn note_close_error(&self, error: Error) {
+        self.close_error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get_or_insert(error);
+    }
+}
+
+/// What the leader learns and the others wait for.
+type Found = Result<Arc<Superblock>>;
+
+enum Role {
+    /// Finds the database and tells the others; waits for them at the end.
+    Leader {
+        tell: Vec<oneshot::Sender<Found>>,
+        ended: Vec<oneshot::Receiver<()>>,
+    },
+    /// Waits for the leader; dropping `ended` says that this core can write no more.
+    Follower {
+        told: oneshot::Receiver<Found>,
+        ended: oneshot::Sender<()>,
+    },
+}
+
+/// One core's part in an open database: run it on that core.
+pub struct CoreSeat {
+    launch: Arc<Launch>,
+    index: usize,
+    mailbox: Receiver<Job>,
+    role: Role,
+    ready: oneshot::Sender<Result<()>>,
+    /// Dropped when the core has closed.
+    on_closed: oneshot::Sender<()>,
+}
+
+/// Prepares a database in `path` over `options.cores.len()` cores: a handle, and a seat to run on each core. The handle
+/// is usable once [`Db::ready`] has returned.
+///
+/// # Errors
+/// `InvalidOptions`.
+pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
+    options.validate()?;
+    let cores = options.cores.len();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mailbox(MAILBOX_REQUESTS)).unzip();
+    let launch = Arc::new(Launch {
+        path: path.to_owned(),
+        options,
+        commits: Arc::new(Commits::default()),
+        senders,
+        routes: OnceLock::new(),
+        close_error: Mutex::new(None),
+    });
+    let (tell, told): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
+    let (end, ended): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
+    let followers = told
+        .into_iter()
+        .zip(end)
+        .map(|(told, ended)| Role::Follower { told, ended });
+    let roles = std::iter::once(Role::Leader { tell, ended }).chain(followers);
+    let (mut readies, mut closes, mut seats) = (Vec::new(), Vec::new(), Vec::new());
+    for ((index, mailbox), role) in receivers.into_iter().enumerate().zip(roles) {
+        let (ready, is_ready) = oneshot::channel();
+        let (on_closed, is_closed) = oneshot::channel();
+        readies.push(is_ready);
+        closes.push(is_closed);
+        seats.push(CoreSeat {
+            launch: Arc::clone(&launch),
+            index,
+            mailbox,
+            role,
+            ready,
+            on_closed,
+        });
+    }
+    Ok((Db::over(launch, readies, closes), seats))
+}
+
+impl CoreSeat {
+    /// Runs this core's part from open to close.
+    pub async fn run<I: Io, S: Service>(self, io: I, service: S) {
+        let Self {
+            launch,
+            index,
+            mailbox,
+            role,
+            ready,
+            on_closed,
+        } = self;
+        let outcome = match role {
+            Role::Leader { tell, ended } => {
+                let found = open_or_create(&io, &launch.path, &launch.options).await;
+                let (lock, found) = match found {
+                    Ok(Opened { lock, superblock }) => (Some(lock), Ok(Arc::new(superblock))),
+                    Err(error) => (None, Err(error)),
+                };
+                for follower in tell {
+                    let _gone = follower.send(found.clone());
+                }
+                let outcome = serve(&launch, index, mailbox, &io, service, found, ready).await;
+                for follower in ended {
+                    // It answers by going away.
+                    let _gone = follower.await;
+                }
+                drop(lock);
+                outcome
+            }
+            Role::Follower { told, ended } => {
+                let found = told.await.unwrap_or_else(|_| Err(closed()));
+                let outcome = serve(&launch, index, mailbox, &io, service, found, ready).await;
+                drop(ended);
+                outcome
+            }
+        };
+        if let Err(error) = outcome {
+            launch.note_close_error(error);
+        }
+        drop(on_closed);
+    }
+}
+
+/// Opens this core's shards, serves until told to close, and closes them. An error before readiness is told to whoever
+/// opens; one while closing is returned.
+async fn serve<I: Io, S: Service>(
+    launch: &Arc<Launch>,
+    index: usize,
+    mut mailbox: Receiver<Job>,
+    io: &I,
+    service: S,
+    found: Found,
+    ready: oneshot::Sender<Result<()>>,
+) -> Result<()> {
+    let opened = match found {
+        Ok(superblock) => open_shards(launch, index, io, &superblock).await,
+        Err(error) => Err(error),
+    };
+    let core = match opened {
+        Ok(core) => core,
+        Err(error) => {
+            let _gone = ready.send(Err(error));
+            return Ok(());
+        }
+    };
+    let _gone = ready.send(Ok(()));
+    let service_ended = Rc::new((Gate::default(), std::cell::Cell::new(false)));
+    let (ended, service_core) = (Rc::clone(&service_ended), core.clone());
+    io.spawn(Class::Foreground, async move {
+        service.run(service_core).await;
+        ended.1.set(true);
+        ended.0.open();
+    });
+    serve_mailbox(&core, &mut mailbox, &service_ended).await;
+    core.drained().await;
+    core.close_shards().await
+}
+
+/// Serves requests until the core is closing, its service has ended and the mailbox is empty. Other cores' services may
+/// still send requests while theirs wind down: those are answered too.
+async fn serve_mailbox<I: Io>(
+    core: &Core<I>,
+    mailbox: &mut Receiver<Job>,
+    service_ended: &Rc<(Gate, std::cell::Cell<bool>)>,
+) {
+    let mut batch = Vec::with_capacity(MAILBOX_BATCH);
+    while !core.is_closing() {
+        if mailbox.recv_batch(&mut batch, MAILBOX_BATCH).await == 0 {
+            core.begin_closing();
+        }
+        for job in batch.drain(..) {
+            core.receive(job).await;
+        }
+    }
+    loop {
+        let ended = service_ended.0.wait();
+        if service_ended.1.get() {
+            break;
+        }
+        {
+            let next = std::pin::pin!(mailbox.recv_batch(&mut batch, MAILBOX_BATCH));
+            futures_util::future::select(next, std::pin::pin!(ended)).await;
+        }
+        for job in batch.drain(..) {
+            core.receive(job).await;
+        }
+    }
+    mailbox.close();
+}
+
+async fn open_shards<I: Io>(
+    launch: &Arc<Launch>,
+    index: usize,
+    io: &I,
+    superblock: &Superblock,
+) -> Result<Core<I>> {
+    let routes = launch.routes.get_or_init(|| {
+        Arc::new(Routes {
+            slots: superblock.slots.clone(),
+            cores: launch.cores(),
+        })
+    });
+    let shards = routes.slots.shards();
+    let opening = (0..shards)
+        .filter(|&shard| routes.core_of(shard) == index)
+        .map(|shard| Shard::open(io.clone(), shard_config(launch, superblock, shard)));
+    let mut hosted = Vec::new();
+    let mut failed = None;
+    for opened in join_all(opening).await {
+        match opened {
+            Ok(shard) => hosted.push(shard),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    let core = Core::new(io.clone(), index, Arc::clone(launch), Arc::clone(routes), hosted);
+    match failed {
+        None => Ok(core),
+        Some(error) => {
+            // The error that kept the database from opening is the one to tell; a second one adds nothing.
+            let _second = core.close_shards().await;
+            Err(error)
+        }
+    }
+}
+
+fn shard_config(launch: &Launch, superblock: &Superblock, shard: u16) -> ShardConfig {
+    let mut tuning = launch.options.tuning.clone();
+    tuning.cache_bytes = launch.options.cache_bytes / usize::from(superblock.slots.shards());
+    ShardConfig {
+        place: Place {
+            database: superblock.database,
+            shard,
+            dir: launch.path.join(shard_dir_name(shard)),
+        },
+        tuning,
+        commits: Arc::clone(&launch.commits),
+    }
+}

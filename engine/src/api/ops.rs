@@ -1,0 +1,146 @@
+//! Runs requests on the core that owns their shards.
+//!
+//! A batch of requests runs in order, but waits for the device once: its writes are staged one behind the other and
+//! acknowledged together, its reads go to the device together. A read that follows a write of its key in the same
+//! batch waits for that write first, because plain reads see only what is published.
+
+use std::future::Future;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use futures_util::future::join_all;
+
+use crate::error::Result;
+use crate::io::Io;
+use crate::shard::read::Resident;
+use crate::shard::request::{Answer, Op, Outcome, ScanRange};
+use crate::shard::{Begun, Shard};
+
+/// A request that has begun and waits for the device.
+type Waiting = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// Runs `ops`, each with its shard, and answers in their order.
+pub(super) async fn run<I: Io>(ops: Vec<(Rc<Shard<I>>, Op)>) -> Vec<Outcome> {
+    let mut answers: Vec<Option<Outcome>> = ops.iter().map(|_| None).collect();
+    let mut waiting: Vec<(usize, Waiting)> = Vec::new();
+    for (number, (shard, op)) in ops.into_iter().enumerate() {
+        if must_settle(&shard, &op, !waiting.is_empty()) {
+            settle(&mut waiting, &mut answers).await;
+        }
+        match begin(&shard, op).await {
+            Started::Done(outcome) => answers[number] = Some(outcome),
+            Started::Waiting(future) => waiting.push((number, future)),
+        }
+    }
+    settle(&mut waiting, &mut answers).await;
+    answers
+        .into_iter()
+        .map(|answer| answer.expect("every request was begun and settled"))
+        .collect()
+}
+
+/// Runs one request to its end.
+pub(super) async fn run_one<I: Io>(shard: Rc<Shard<I>>, op: Op) -> Outcome {
+    match begin(&shard, op).await {
+        Started::Done(outcome) => outcome,
+        Started::Waiting(future) => future.await,
+    }
+}
+
+enum Started {
+    Done(Outcome),
+    Waiting(Waiting),
+}
+
+async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
+    match op {
+        Op::Get { key, at } => begin_get(shard, key, at),
+        Op::Write { batch, durability } => begun(shard.begin_write(&batch, durability).await),
+        Op::Update {
+            key,
+            apply,
+            durability,
+        } => begun(shard.begin_update(&key, apply, durability).await),
+        Op::Scan(range) => Started::Done(shard.scan(range).await.map(Answer::Page)),
+        Op::Count => Started::Done(count(shard).await.map(Answer::Count)),
+        Op::Flush => Started::Done(shard.flush().await.map(|()| Answer::Done)),
+        Op::Compact => Started::Done(shard.compact().await.map(|()| Answer::Done)),
+        Op::Stats => Started::Done(Ok(Answer::Stats(Box::new(shard.stats())))),
+    }
+}
+
+fn begun(begun: Result<Begun>) -> Started {
+    match begun {
+        Ok(Begun::Done(sequence)) => Started::Done(Ok(Answer::Written(sequence))),
+        Ok(staged) => Started::Waiting(Box::pin(async move {
+            staged.acknowledged().await.map(Answer::Written)
+        })),
+        Err(error) => Started::Done(Err(error)),
+    }
+}
+
+fn begin_get<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, at: Option<u64>) -> Started {
+    if let Some(at) = at {
+        let shard = Rc::clone(shard);
+        return Started::Waiting(Box::pin(
+            async move { shard.get(&key, at).await.map(Answer::Value) },
+        ));
+    }
+    match shard.get_resident(&key, |value| value.map(<[u8]>::to_vec)) {
+        Resident::Known(value) => Started::Done(Ok(Answer::Value(value))),
+        Resident::Unknown => {
+            // The tables are those of now: a write that follows in this batch is not seen.
+            let (shard, live) = (Rc::clone(shard), shard.live());
+            Started::Waiting(Box::pin(async move {
+                shard
+                    .get_from(live, &key, crate::types::MAX_SEQUENCE)
+                    .await
+                    .map(Answer::Value)
+            }))
+        }
+    }
+}
+
+/// Whether `op` must see writes of its own batch that are still waiting.
+fn must_settle<I: Io>(shard: &Shard<I>, op: &Op, any_waiting: bool) -> bool {
+    any_waiting
+        && match op {
+            Op::Get { key, .. } => shard.newest_staged(key, |_| ()).is_some(),
+            Op::Write { .. } | Op::Update { .. } | Op::Stats => false,
+            Op::Scan(_) | Op::Count | Op::Flush | Op::Compact => true,
+        }
+}
+
+async fn settle(waiting: &mut Vec<(usize, Waiting)>, answers: &mut [Option<Outcome>]) {
+    let (numbers, futures): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
+    for (number, outcome) in numbers.into_iter().zip(join_all(futures).await) {
+        answers[number] = Some(outcome);
+    }
+}
+
+/// Entries looked at per step of a count: enough to spread the cost of a step, few enough to hold little.
+const COUNT_STEP: usize = 4096;
+
+/// Counts live keys by walking them, a page at a time so that other work gets its turn.
+async fn count<I: Io>(shard: &Rc<Shard<I>>) -> Result<u64> {
+    let mut total = 0;
+    let mut start = Bound::Unbounded;
+    loop {
+        let page = shard
+            .scan(ScanRange {
+                start,
+                end: Bound::Unbounded,
+                limit: COUNT_STEP,
+                bytes_limit: usize::MAX,
+                keys_only: true,
+                at: None,
+            })
+            .await?;
+        total += page.entries.len() as u64;
+        match page.resume {
+            Some(key) => start = Bound::Excluded(key),
+            None => return Ok(total),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a shard is told at open: its place, and how it is tuned. Plain data, validated once by the builder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::shard::sequence::Commits;
+use crate::sstable::Compression;
+
+/// Which shard this is and where it lives.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Random identity of the database, in every file of it.
+    pub database: u64,
+    /// This shard's number.
+    pub shard: u16,
+    /// Its directory.
+    pub dir: PathBuf,
+}
+
+/// How a shard is tuned for this process. Nothing here changes what is already stored.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// A memtable of this size is written out as a table, in bytes per shard.
+    pub memtable_bytes: usize,
+    /// Immutables that may wait to be flushed before writers must wait, per shard.
+    pub max_immutables: usize,
+    /// Block cache, in bytes per shard.
+    pub cache_bytes: usize,
+    /// Size of a WAL segment in bytes.
+    pub segment_bytes: u64,
+    /// A `Buffered` write is on disk after this many bytes of its shard have followed it...
+    pub buffered_bytes: usize,
+    /// ...or after this long, whichever is first.
+    pub buffered_lag: Duration,
+    /// Bytes that may be staged in one shard and not yet logged; writers wait beyond it.
+    pub staged_bytes: usize,
+    /// Compression of tables below level 1.
+    pub compression: Compression,
+    /// Bits of filter per key.
+    pub filter_bits_per_key: u32,
+    /// Target size of one table in bytes.
+    pub table_bytes: u64,
+    /// Whether compaction runs by itself.
+    pub auto_compact: bool,
+    /// A manifest longer than this is written anew, in bytes.
+    pub manifest_bytes: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 64 << 20,
+            max_immutables: 3,
+            cache_bytes: 128 << 20,
+            segment_bytes: 64 << 20,
+            buffered_bytes: 512 << 10,
+            buffered_lag: Duration::from_millis(20),
+            staged_bytes: 4 << 20,
+            compression: Compression::Lz4,
+            filter_bits_per_key: 10,
+            table_bytes: 64 << 20,
+            auto_compact: true,
+            manifest_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Everything a shard is opened with.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which shard, and where.
+    pub place: Place,
+    /// How it is tuned.
+    pub tuning: Tuning,
+    /// The process-wide commit counter.
+    pub commits: Arc<Commits>,
+}

@@ -1,0 +1,143 @@
+//! Flush: the oldest immutable becomes a table of L0.
+//!
+//! Order (R10): table durable → its name durable → edit with the table and the new WAL floor durable → table visible
+//! and immutable gone, in one step → segments below the floor free.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::compaction::job::{JobContext, write_tables};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::Io;
+use crate::merge::{KeyRange, Retain};
+use crate::shard::Shard;
+use crate::shard::memory::Immutable;
+use crate::shard::sources::MemtableSource;
+use crate::sstable::{Compression, TableOptions};
+use crate::types::MAX_BATCH_BYTES;
+use crate::version::VersionEdit;
+
+/// A failed flush is tried again after this long: soon enough to end a read-only spell quickly, rarely enough not to
+/// load a sick device.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl<I: Io> Shard<I> {
+    /// Writes everything in memory out as tables and waits for it.
+    ///
+    /// # Errors
+    /// The shard's health, or what kept the flush from ending.
+    pub async fn flush(&self) -> Result<()> {
+        if !self.memory.active_is_empty() || self.has_staged() {
+            self.health.check()?;
+            self.request_rotation();
+        }
+        loop {
+            let next = self.flush_work.wait();
+            if self.rotation_done() && self.memory.immutables() == 0 {
+                return Ok(());
+            }
+            self.health.check()?;
+            next.await;
+        }
+    }
+
+    /// The task that flushes. When the shard closes it ends once nothing is left that it can flush.
+    pub(crate) async fn flush_loop(self: Rc<Self>) {
+        loop {
+            let next = self.flush_work.wait();
+            let ready = self
+                .memory
+                .oldest_immutable()
+                .filter(|immutable| immutable.floor.get().is_some());
+            match ready {
+                Some(_) if self.health.is_poisoned() && self.closing.get() => return,
+                Some(immutable) => match self.flush_one(&immutable).await {
+                    Ok(()) => self.health.room_again(),
+                    Err(error) => {
+                        self.flush_failed(&error);
+                        if self.closing.get() {
+                            return;
+                        }
+                        self.io.sleep(RETRY).await;
+                    }
+                },
+                None if self.closing.get() && self.commits_ended() => return,
+                None => next.await,
+            }
+        }
+    }
+
+    fn flush_failed(&self, error: &Error) {
+        self.counters.job_failures.add(1);
+        self.merging.note_error(error);
+        match error.kind() {
+            ErrorKind::NoSpace => self.health.read_only(error),
+            ErrorKind::Poisoned => self.health.poison(error),
+            // The immutable and its WAL are still there and nothing was lost: it is tried again, and writers wait once
+            // the limit of immutables is reached.
+            _ => {}
+        }
+        self.flush_work.open();
+        self.room.open();
+    }
+
+    async fn flush_one(&self, immutable: &Rc<Immutable>) -> Result<()> {
+        let place = &self.config.place;
+        let live = self.live();
+        let older = live.version.tables().map(|(_, table)| KeyRange {
+            smallest: table.smallest.clone(),
+            largest: table.largest.clone(),
+        });
+        let retain = Retain::new(self.config.commits.live_snapshots(), older.collect());
+        let entries = immutable.memtable.borrow().len() as u64;
+        let context = JobContext {
+            io: &self.io,
+            dir: place.dir.clone(),
+            database: place.database,
+            shard: place.shard,
+            table: TableOptions {
+                compression: Compression::None,
+                filter_bits_per_key: self.tuning().filter_bits_per_key,
+                level: 0,
+                created_ms: self.io.wall_clock_ms(),
+                ..TableOptions::default()
+            },
+            // One memtable makes one table of L0, whatever its size: a read must look into each.
+            table_bytes: u64::MAX,
+            next_number: &|| self.take_file_number(),
+            stop: &|| false,
+        };
+        let sources = vec![MemtableSource::whole(Rc::clone(&immutable.memtable))];
+        let output = write_tables(&context, sources, retain, entries).await?;
+        assert!(output.tables.len() <= 1, "a flush makes one table");
+        let opened = self.open_tables(&output.tables, 0).await?;
+        let last_sequence = immutable.memtable.borrow().largest_sequence();
+        let edit = VersionEdit {
+            added: output.tables.into_iter().map(|meta| (0, Rc::new(meta))).collect(),
+            wal_floor: immutable.floor.get(),
+            last_sequence,
+            ..VersionEdit::default()
+        };
+        let floor = immutable.floor.get();
+        self.install(edit, opened, || self.memory.retire(immutable))
+            .await?;
+        self.counters.flushes.add(1);
+        self.counters.flush_bytes.add(output.written_bytes);
+        if let Some(floor) = floor {
+            self.segments.release_below(floor.segment);
+        }
+        self.flush_work.open();
+        self.room.open();
+        self.work.open();
+        self.upkeep.open();
+        Ok(())
+    }
+
+    /// Room that must stay free for one flush, one manifest and one segment (R14), in bytes: merges that would use it
+    /// are put off.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        let memtable =
+            (self.tuning().memtable_bytes + MAX_BATCH_BYTES.min(self.tuning().memtable_bytes)) as u64;
+        memtable + memtable / 8 + self.tuning().manifest_bytes + self.tuning().segment_bytes
+    }
+}

@@ -1,0 +1,312 @@
+//! The group that gathers while another is being written: pure staging, no I/O.
+//!
+//! A group holds batches in the order in which they were staged, which is the order of the WAL and of the memtable. A
+//! prefix of it may be in the memtable already (`Buffered` writes with nothing unapplied before them); the rest waits
+//! for the device write. `None` writes that must wait their turn sit in `unlogged` and never reach the WAL.
+//!
+//! ```text
+//! payload   [len|batch][len|batch][len|batch][len|batch]      logged, in WAL order
+//!           <-- applied_batches -> <-------------------->     already in the memtable | waiting
+//! staged                           S         S     N   S      answers owed, in memtable order (N: unlogged)
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::codec::{batch, varint};
+use crate::shard::request::Outcome;
+use crate::sstable::key_hash;
+use crate::types::{Durability, Kind};
+
+/// Who waits for a write.
+pub type Answerer = oneshot::Sender<Outcome>;
+
+/// One batch that is not yet in the memtable.
+#[derive(Debug)]
+struct Staged {
+    logged: bool,
+    bytes: Range<usize>,
+}
+
+/// A group of batches. See the module's head.
+#[derive(Debug, Default)]
+pub struct Group {
+    payload: Vec<u8>,
+    ends: Vec<usize>,
+    applied_batches: usize,
+    unlogged: Vec<u8>,
+    staged: Vec<Staged>,
+    /// Who waits for each of `staged`, in the same order.
+    answers: RefCell<Vec<Option<Answerer>>>,
+    /// The unapplied part was given up while the group was in flight: it is neither logged nor applied.
+    refused: Cell<bool>,
+    wants_sync: bool,
+    index: RefCell<Index>,
+}
+
+/// Where the newest staged operation on a key is; built only as far as updates ask.
+#[derive(Debug, Default)]
+struct Index {
+    indexed: usize,
+    newest: HashMap<u64, usize>,
+}
+
+/// What a staged operation says of a key.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum StagedValue<'a> {
+    /// It was put.
+    Put(&'a [u8]),
+    /// It was removed.
+    Tombstone,
+}
+
+/// A run of whole batches for one frame, or one batch too large for any.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Piece {
+    /// Which batches, by index.
+    pub batches: Range<usize>,
+    /// Their bytes in the payload, lengths included.
+    pub bytes: Range<usize>,
+}
+
+impl Group {
+    /// Whether nothing was staged.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.staged.is_empty()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.unlogged.len()
+    }
+
+    /// Bytes that wait to be logged.
+    pub fn logged_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Number of batches that wait to be logged.
+    pub fn logged_batches(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// How many of the logged batches are in the memtable already.
+    pub fn applied_batches(&self) -> usize {
+        self.applied_batches
+    }
+
+    /// Whether a batch waits to enter the memtable, so that later ones must wait behind it.
+    pub fn has_unapplied(&self) -> bool {
+        !self.staged.is_empty() && !self.refused.get()
+    }
+
+    /// Whether somebody asked for this group to be on stable storage now.
+    pub fn wants_sync(&self) -> bool {
+        self.wants_sync
+    }
+
+    /// Asks for this group to be written without waiting for more.
+    pub fn request_sync(&mut self) {
+        self.wants_sync = true;
+    }
+
+    /// Adds a batch that is in the memtable already.
+    ///
+    /// # Panics
+    /// If a batch waits: memtable order would not be WAL order.
+    pub fn log_applied(&mut self, batch: &[u8]) {
+        assert!(!self.has_unapplied(), "memtable order is WAL order");
+        self.log(batch);
+        self.applied_batches = self.ends.len();
+    }
+
+    /// Adds a batch that enters the memtable after this group was written. An empty batch only waits its turn.
+    pub fn stage(&mut self, batch: &[u8], durability: Durability, answer: Option<Answerer>) {
+        let logged = durability != Durability::None && !batch.is_empty();
+        let bytes = if logged {
+            self.log(batch)
+        } else {
+            let start = self.unlogged.len();
+            self.unlogged.extend_from_slice(batch);
+            start..self.unlogged.len()
+        };
+        // Whoever waits behind something unapplied must not wait for the lag of a buffered group.
+        self.wants_sync = true;
+        self.staged.push(Staged { logged, bytes });
+        self.answers.get_mut().push(answer);
+    }
+
+    fn log(&mut self, batch: &[u8]) -> Range<usize> {
+        varint::put(&mut self.payload, batch.len() as u64);
+        let start = self.payload.len();
+        self.payload.extend_from_slice(batch);
+        self.ends.push(self.payload.len());
+        start..self.payload.len()
+    }
+
+    /// The next run of batches from number `from` that fits in `limit` bytes and does not run past batch `stop`;
+    /// empty when not even the first fits.
+    pub fn piece(&self, from: usize, stop: usize, limit: usize) -> Piece {
+        assert!(
+            from <= stop && stop <= self.ends.len(),
+            "batches are numbered within the group"
+        );
+        let start = if from == 0 { 0 } else { self.ends[from - 1] };
+        let fitting = self.ends[from..stop].partition_point(|&end| end - start <= limit);
+        let end = if fitting == 0 {
+            start
+        } else {
+            self.ends[from + fitting - 1]
+        };
+        Piece {
+            batches: from..from + fitting,
+            bytes: start..end,
+        }
+    }
+
+    /// The bytes of a run, as [`Group::piece`] gave it.
+    pub fn piece_bytes(&self, piece: &Piece) -> &[u8] {
+        &self.payload[piece.bytes.clone()]
+    }
+
+    /// One batch by number, without its length.
+    pub fn batch(&self, number: usize) -> &[u8] {
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        let mut bytes = &self.payload[start..self.ends[number]];
+        varint::take_bytes(&mut bytes).expect("the group wrote this length itself")
+    }
+
+    /// The batches that wait to enter the memtable, in order.
+    pub fn unapplied(&self) -> impl Iterator<Item = &[u8]> {
+        self.staged.iter().map(|staged| self.staged_bytes(staged))
+    }
+
+    fn staged_bytes(&self, staged: &Staged) -> &[u8] {
+        let source = if staged.logged {
+            &self.payload
+        } else {
+            &self.unlogged
+        };
+        &source[staged.bytes.clone()]
+    }
+
+    /// Takes the answers owed, in the order of [`Group::unapplied`].
+    pub fn take_answers(&self) -> Vec<Option<Answerer>> {
+        std::mem::take(&mut *self.answers.borrow_mut())
+    }
+
+    /// Gives up what is not in the memtable while the group is in flight; returns who waited for it.
+    pub fn refuse(&self) -> Vec<Option<Answerer>> {
+        self.refused.set(true);
+        self.take_answers()
+    }
+
+    /// Whether the unapplied part was given up.
+    pub fn is_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    /// Drops every batch that is not in the memtable and returns who waited for it; what is applied stays.
+    pub fn drop_unapplied(&mut self) -> Vec<Option<Answerer>> {
+        let answers = self.take_answers();
+        self.staged.clear();
+        self.unlogged.clear();
+        self.ends.truncate(self.applied_batches);
+        self.payload.truncate(self.ends.last().copied().unwrap_or(0));
+        self.wants_sync = false;
+        *self.index.borrow_mut() = Index::default();
+        answers
+    }
+
+    /// What the newest unapplied operation on `key` says, if there is one.
+    pub fn newest(&self, key: &[u8]) -> Option<StagedValue<'_>> {
+        if !self.has_unapplied() {
+            return None;
+        }
+        self.extend_index();
+        let at = *self.index.borrow().newest.get(&key_hash(key))?;
+        // Two keys may share a hash: then an older batch may still hold this one.
+        (0..=at)
+            .rev()
+            .find_map(|number| newest_in_batch(self.staged_bytes(&self.staged[number]), key))
+    }
+
+    fn extend_index(&self) {
+        let mut index = self.index.borrow_mut();
+        for number in index.indexed..self.staged.len() {
+            for op in batch::ops(self.staged_bytes(&self.staged[number])).flatten() {
+                index.newest.insert(key_hash(op.key), number);
+            }
+        }
+        index.indexed = self.staged.len();
+    }
+}
+
+fn newest_in_batch<'a>(bytes: &'a [u8], key: &[u8]) -> Option<StagedValue<'a>> {
+    let newest = batch::ops(bytes).flatten().filter(|op| op.key == key).last()?;
+    Some(match newest.kind {
+        Kind::Put => StagedValue::Put(newest.value),
+        Kind::Tombstone => StagedValue::Tombstone,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        batch::push_put(&mut out, key, value);
+        out
+    }
+
+    #[test]
+    fn pieces_are_whole_batches_in_order_within_the_limit() {
+        let mut group = Group::default();
+        for i in 0..10_u8 {
+            group.stage(&put(&[i], &[i; 40]), Durability::Sync, None);
+        }
+        let (mut from, mut seen) = (0, Vec::new());
+        while from < group.logged_batches() {
+            let piece = group.piece(from, 10, 100);
+            assert!(!piece.batches.is_empty() && piece.bytes.len() <= 100);
+            seen.extend_from_slice(group.piece_bytes(&piece));
+            from = piece.batches.end;
+        }
+        assert_eq!(seen, group.payload);
+        assert!(
+            group.piece(0, 10, 10).batches.is_empty(),
+            "a batch over the limit is not cut"
+        );
+        assert_eq!(group.batch(3), put(&[3], &[3; 40]));
+    }
+
+    #[test]
+    fn an_update_sees_the_newest_staged_operation_on_its_key() {
+        let mut group = Group::default();
+        group.stage(&put(b"a", b"1"), Durability::Sync, None);
+        group.stage(&put(b"b", b"2"), Durability::None, None);
+        assert_eq!(group.newest(b"a"), Some(StagedValue::Put(b"1")));
+        group.stage(&put(b"a", b"3"), Durability::Buffered, None);
+        assert_eq!(group.newest(b"a"), Some(StagedValue::Put(b"3")));
+        assert_eq!(group.newest(b"b"), Some(StagedValue::Put(b"2")));
+        let mut gone = Vec::new();
+        batch::push_tombstone(&mut gone, b"a");
+        group.stage(&gone, Durability::Sync, None);
+        assert_eq!(group.newest(b"a"), Some(StagedValue::Tombstone));
+        assert_eq!(group.newest(b"c"), None);
+    }
+
+    #[test]
+    fn dropping_what_waits_keeps_what_is_in_the_memtable() {
+        let mut group = Group::default();
+        group.log_applied(&put(b"kept", b"1"));
+        group.stage(&put(b"dropped", b"2"), Durability::Sync, None);
+        group.stage(&put(b"dropped", b"3"), Durability::None, None);
+        assert_eq!(group.drop_unapplied().len(), 2);
+        assert_eq!(group.logged_batches(), 1);
+        assert_eq!(group.batch(0), put(b"kept", b"1"));
+        assert_eq!(group.newest(b"dropped"), None);
+    }
+}

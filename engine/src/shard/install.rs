@@ -1,0 +1,158 @@
+//! Making a new version durable, then visible, and only then giving up what it replaced (R10).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::compaction::{pace, pick};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::{Class, Io};
+use crate::shard::Shard;
+use crate::shard::live::LiveVersion;
+use crate::shard::recover::pick_pin;
+use crate::sstable::{Table, TableIdentity};
+use crate::version::{TableMeta, VersionEdit};
+
+/// Readers let go of a table within a request; until then its file is looked at again this often.
+const HELD_RETRY: Duration = Duration::from_millis(50);
+
+impl<I: Io> Shard<I> {
+    /// Opens the readers of tables a job made.
+    pub(crate) async fn open_tables(&self, metas: &[TableMeta], level: usize) -> Result<Vec<Rc<Table<I>>>> {
+        let mut opened = Vec::with_capacity(metas.len());
+        for meta in metas {
+            opened.push(self.open_table(meta, level).await?);
+        }
+        Ok(opened)
+    }
+
+    /// Opens one table; see [`pick_pin`] for what of it stays in memory.
+    pub(crate) async fn open_table(&self, meta: &TableMeta, level: usize) -> Result<Rc<Table<I>>> {
+        let place = &self.config.place;
+        let identity = TableIdentity {
+            database: place.database,
+            shard: place.shard,
+            number: meta.number,
+        };
+        let held: usize = self
+            .live
+            .borrow()
+            .all_tables()
+            .map(|table| table.held_bytes())
+            .sum();
+        let pin = pick_pin(level, held, self.tuning().cache_bytes);
+        Table::open(&self.io, self.table_path(meta.number), identity, meta.bytes, pin)
+            .await
+            .map(Rc::new)
+    }
+
+    /// Makes the names of new tables durable, then `edit`, then the version visible; `at_once` runs with no await
+    /// between it and the visibility.
+    ///
+    /// # Errors
+    /// `NoSpace`: the job may be tried again, but its files must stay, because the edit may be on disk. Anything else
+    /// poisons the shard.
+    pub(crate) async fn install(
+        &self,
+        mut edit: VersionEdit,
+        opened: Vec<Rc<Table<I>>>,
+        at_once: impl FnOnce(),
+    ) -> Result<()> {
+        let dir = &self.config.place.dir;
+        if !edit.added.is_empty() {
+            self.io
+                .sync_dir(dir)
+                .await
+                .map_err(|e| Error::io("syncing a shard's directory", dir, None, &e))?;
+        }
+        edit.next_file_number = Some(self.next_file.get());
+        let mut manifest = self.manifest.take().await;
+        if let Err(error) = manifest.append(&edit).await {
+            if error.kind() != ErrorKind::NoSpace {
+                self.health.poison(&error);
+            }
+            return Err(error);
+        }
+        let old = self.live();
+        let find = |number| {
+            let same = |table: &&Rc<Table<I>>| table.identity().number == number;
+            old.all_tables().chain(&opened).find(same).map(Rc::clone)
+        };
+        let new = Rc::new(LiveVersion::new(manifest.state().version.clone(), find));
+        let gone = |table: &&Rc<Table<I>>| {
+            let number = table.identity().number;
+            !new.all_tables().any(|kept| kept.identity().number == number)
+        };
+        self.obsolete
+            .borrow_mut()
+            .extend(old.all_tables().filter(gone).map(Rc::clone));
+        *self.live.borrow_mut() = new;
+        self.installs.set(self.installs.get() + 1);
+        at_once();
+        drop(manifest);
+        self.pressure_changed();
+        self.upkeep.open();
+        Ok(())
+    }
+
+    /// Sets shares and wakes whoever waits, after a version or the number of immutables has changed.
+    pub(crate) fn pressure_changed(&self) {
+        let live = self.live();
+        self.merging
+            .set_debt(pick::debt_bytes(&live.version, &self.pick_options()));
+        let pressure = self.pressure();
+        #[expect(clippy::cast_precision_loss, reason = "a handful of memtables")]
+        let backlog = pace::Backlog {
+            memtables: pressure.immutables as f64 + pressure.active_fill,
+            level0_tables: pressure.level0_tables,
+            debt_bytes: pressure.debt_bytes,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a handful of memtables")]
+        let options = pace::PaceOptions {
+            memtables_max: self.tuning().max_immutables as f64 + 1.0,
+            ..Default::default()
+        };
+        let shares = pace::shares(&backlog, &options);
+        self.io.set_shares(Class::Flush, shares.flush);
+        self.io.set_shares(Class::Level0, shares.level0);
+        self.io.set_shares(Class::Compaction, shares.compaction);
+        self.room.open();
+        self.compact_work.open();
+    }
+
+    /// The task that deletes files nobody needs and keeps a spare WAL segment ready.
+    pub(crate) async fn upkeep_loop(self: Rc<Self>) {
+        loop {
+            let next = self.upkeep.wait();
+            self.delete_obsolete().await;
+            if self.closing.get() {
+                return;
+            }
+            self.prepare_spare().await;
+            if self.obsolete.borrow().is_empty() {
+                next.await;
+            } else {
+                self.io.sleep(HELD_RETRY).await;
+            }
+        }
+    }
+
+    /// Removes the files of obsolete tables that no reader holds.
+    async fn delete_obsolete(&self) {
+        let (free, held): (Vec<_>, Vec<_>) = self
+            .obsolete
+            .take()
+            .into_iter()
+            .partition(|table| Rc::strong_count(table) == 1);
+        self.obsolete.borrow_mut().extend(held);
+        for table in free {
+            let number = table.identity().number;
+            self.cache.remove_table(number);
+            let path = table.path().to_owned();
+            // What cannot be closed or removed now is an orphan, and the next open sweeps it.
+            if let Ok(table) = Rc::try_unwrap(table) {
+                let _swept_later = table.close().await;
+            }
+            let _swept_later = self.io.remove(&path).await;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The device-write step of the write path, and the WAL segments behind it.
+//!
+//! A group goes out as whole batches in as few frames as hold them; a batch too large for a frame goes out in parts.
+//! When a segment is full the log moves on to a spare that was prepared ahead. If there is no spare and no room to make
+//! one, the shard turns read-only: whoever waits is told, nothing of theirs was written, and what is in the memtable
+//! already keeps waiting for its frame until room is found.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::codec::frame::{FrameKind, framed_bytes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::Io;
+use crate::shard::Shard;
+use crate::shard::gate::Checkout;
+use crate::shard::group::{Group, Piece};
+use crate::types::segment_file_name;
+use crate::version::WalFloor;
+use crate::wal::{Owner, Prepared, Writer, prepare};
+
+/// While the device is full, room is looked for this often.
+const ROOM_RETRY: Duration = Duration::from_millis(200);
+
+/// Obsolete segments kept to be used again; with the spare this covers the segments that one flush sets free.
+const KEEP_OBSOLETE: usize = 2;
+
+/// The segment files of a shard.
+pub struct Segments<I: Io> {
+    /// Files that may hold frames that are still needed, the one in use included.
+    needed: RefCell<BTreeSet<u64>>,
+    /// Files that nobody needs, to be used again or deleted.
+    obsolete: RefCell<BTreeSet<u64>>,
+    spare: RefCell<Option<Prepared<I>>>,
+    next_number: Cell<u64>,
+    /// One preparation at a time, so that two tasks never fill two spares.
+    preparing: Checkout<()>,
+}
+
+impl<I: Io> Segments<I> {
+    /// The segments found at open: `needed` from the floor on, and others that are free.
+    pub fn new(needed: BTreeSet<u64>, obsolete: BTreeSet<u64>) -> Self {
+        let last = needed.last().max(obsolete.last()).copied().unwrap_or(0);
+        Self {
+            needed: RefCell::new(needed),
+            obsolete: RefCell::new(obsolete),
+            spare: RefCell::new(None),
+            next_number: Cell::new(last + 1),
+            preparing: Checkout::new(()),
+        }
+    }
+
+    /// Segment files on disk.
+    pub fn counts(&self) -> u64 {
+        let spare = usize::from(self.spare.borrow().is_some());
+        (self.needed.borrow().len() + self.obsolete.borrow().len() + spare) as u64
+    }
+
+    /// Says that frames before segment `floor` are in tables, durably.
+    pub fn release_below(&self, floor: u64) {
+        let mut needed = self.needed.borrow_mut();
+        let kept = needed.split_off(&floor);
+        self.obsolete.borrow_mut().append(&mut needed);
+        *needed = kept;
+    }
+
+    fn take_spare(&self) -> Option<Prepared<I>> {
+        let spare = self.spare.borrow_mut().take()?;
+        self.needed.borrow_mut().insert(spare.header.number);
+        Some(spare)
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Writes these batches of the group in flight; when this returns they are on stable storage.
+    ///
+    /// Stops early, without an error, at the first batch that was refused meanwhile: those are not to be written.
+    ///
+    /// # Errors
+    /// A failed write, its outcome unknown; `Closed` where the shard closes while the device is full.
+    pub(crate) async fn log_batches(
+        &self,
+        wal: &mut Writer<I>,
+        group: &Rc<Group>,
+        batches: Range<usize>,
+    ) -> Result<()> {
+        let mut from = batches.start;
+        while from < batches.end {
+            if group.is_refused() && from >= group.applied_batches() {
+                return Ok(());
+            }
+            let piece = group.piece(from, batches.end, wal.room());
+            if !piece.batches.is_empty() {
+                self.log_piece(wal, group, &piece).await?;
+                from = piece.batches.end;
+            } else if group
+                .piece(from, batches.end, wal.fresh_room())
+                .batches
+                .is_empty()
+            {
+                self.log_large(wal, group, from).await?;
+                from += 1;
+            } else {
+                self.next_segment(wal, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn log_piece(&self, wal: &mut Writer<I>, group: &Group, piece: &Piece) -> Result<()> {
+        let bytes = wal.write_group(group.piece_bytes(piece)).await?;
+        self.count_write(bytes);
+        self.counters.wal_batches.add(piece.batches.len() as u64);
+        Ok(())
+    }
+
+    /// Writes one batch in parts; it exists once the last is on disk.
+    async fn log_large(&self, wal: &mut Writer<I>, group: &Group, number: usize) -> Result<()> {
+        let mut rest = group.batch(number);
+        let mut first = true;
+        while !rest.is_empty() {
+            // A part smaller than a page would be mostly header; the end of a segment is left empty instead.
+            if wal.room() < wal.fresh_room().min(framed_bytes(1)) / 2 {
+                self.next_segment(wal, !first).await?;
+                continue;
+            }
+            let (part, after) = rest.split_at(rest.len().min(wal.room()));
+            let kind = match (first, after.is_empty()) {
+                (true, false) => FrameKind::First,
+                (false, false) => FrameKind::Middle,
+                (false, true) => FrameKind::Last,
+                (true, true) => unreachable!("a batch that fits a frame is not large"),
+            };
+            let bytes = wal.write_part(kind, part).await?;
+            self.count_write(bytes);
+            (rest, first) = (after, false);
+        }
+        self.counters.wal_batches.add(1);
+        Ok(())
+    }
+
+    fn count_write(&self, bytes: u64) {
+        self.counters.wal_writes.add(1);
+        self.counters.wal_bytes.add(bytes);
+    }
+
+    /// Moves the log on to the next segment, waiting for room if there is none.
+    async fn next_segment(&self, wal: &mut Writer<I>, continues: bool) -> Result<()> {
+        let next = loop {
+            if let Some(spare) = self.segments.take_spare() {
+                break spare;
+            }
+            match self.make_spare().await {
+                Ok(()) => self.health.room_again(),
+                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                    self.health.read_only(&error);
+                    self.refuse_waiting(&error);
+                    if self.closing.get() {
+                        return Err(error);
+                    }
+                    self.io.sleep(ROOM_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let bytes = wal.switch(next, continues).await?;
+        self.count_write(bytes);
+        self.upkeep.open();
+        Ok(())
+    }
+
+    /// Prepares a spare segment if there is none, out of an obsolete one where possible.
+    async fn make_spare(&self) -> Result<()> {
+        let preparing = self.segments.preparing.take().await;
+        if self.segments.spare.borrow().is_some() {
+            return Ok(());
+        }
+        let number = self.segments.next_number.get();
+        self.segments.next_number.set(number + 1);
+        let recycle = self.segments.obsolete.borrow_mut().pop_first();
+        let place = &self.config.place;
+        let owner = Owner {
+            database: place.database,
+            shard: place.shard,
+        };
+        let bytes = self.tuning().segment_bytes;
+        let spare = prepare(&self.io, &place.dir, owner, number, bytes, recycle).await?;
+        *self.segments.spare.borrow_mut() = Some(spare);
+        drop(preparing);
+        Ok(())
+    }
+
+    /// Keeps a spare ready and deletes obsolete segments beyond those worth keeping. A failure here hurts nobody yet: the
+    /// log asks again when it needs the segment, and reports then.
+    pub(crate) async fn prepare_spare(&self) {
+        let _asked_again = self.make_spare().await;
+        loop {
+            let surplus = {
+                let mut obsolete = self.segments.obsolete.borrow_mut();
+                if obsolete.len() > KEEP_OBSOLETE {
+                    obsolete.pop_first()
+                } else {
+                    None
+                }
+            };
+            let Some(number) = surplus else { return };
+            let path = self.config.place.dir.join(segment_file_name(number));
+            // What cannot be removed now is swept at the next open.
+            let _swept_later = self.io.remove(&path).await;
+        }
+    }
+
+    /// Seals off a torn tail and goes on in a fresh segment (R8).
+    pub(crate) async fn seal_torn_tail(&self, wal: &mut Writer<I>) -> Result<()> {
+        self.make_spare().await?;
+        let next = self.segments.take_spare();
+        let next = next.expect("a spare was just made, and no other task runs before the shard is open");
+        wal.switch(next, false).await.map(|_| ())
+    }
+
+    /// Marks the log as closed cleanly. A log that could not be written is closed as it is.
+    pub(crate) async fn close_log(&self, wal: Writer<I>) {
+        if let Err(error) = wal.close().await {
+            self.merging.note_error(&error);
+        }
+        let spare = self.segments.spare.borrow_mut().take();
+        if let Some(spare) = spare {
+            // It holds nothing.
+            let _closed = crate::io::File::close(spare.file).await;
+        }
+    }
+
+    /// Where replay must start for what is written from now on.
+    pub(crate) fn floor_of(wal: &Writer<I>) -> WalFloor {
+        WalFloor {
+            segment: wal.segment(),
+            frame: wal.next_frame(),
+        }
+    }
+
+    /// Tells everybody whose batch is neither written nor in the memtable that it will not be.
+    fn refuse_waiting(&self, error: &Error) {
+        self.refuse_in_flight(error);
+        self.refuse_staged(error);
+    }
+}

@@ -1,0 +1,112 @@
+//! The read path: memtable → immutables → L0 newest first → one table a level, and at most one device read for each
+//! table that its filter does not rule out.
+//!
+//! What is in memory is answered without awaiting, spawning or allocating.
+
+use std::rc::Rc;
+
+use crate::error::Result;
+use crate::io::Io;
+use crate::shard::Shard;
+use crate::shard::live::{LiveVersion, Next, Search};
+use crate::types::{Entry, Kind, MAX_SEQUENCE, Sequence};
+
+/// What looking a key up in memory gave.
+pub enum Resident<R> {
+    /// The answer, whether the key is there or not.
+    Known(R),
+    /// The device has to be asked.
+    Unknown,
+}
+
+impl<I: Io> Shard<I> {
+    /// Looks `key` up without touching the device. `f` gets the value, or `None` for a key that is not there.
+    pub fn get_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Resident<R> {
+        let mut f = Some(f);
+        let mut answer = |entry: Option<Entry<'_>>| {
+            let f = f.take().expect("one lookup answers once");
+            f(entry.filter(|e| e.kind == Kind::Put).map(|e| e.value))
+        };
+        if let Some(answer) = self.memory.get(key, MAX_SEQUENCE, |entry| answer(Some(entry))) {
+            self.counters.gets_from_memory.add(1);
+            return Resident::Known(answer);
+        }
+        let mut search = Search::new(self.live(), key, MAX_SEQUENCE);
+        loop {
+            match search.step(key, &self.cache) {
+                Next::Look(block) => {
+                    if let Some(entry) = block.get(key, MAX_SEQUENCE) {
+                        self.counters.gets_from_cache.add(1);
+                        return Resident::Known(answer(Some(entry)));
+                    }
+                }
+                Next::Read(..) | Next::ReadPartition(..) => return Resident::Unknown,
+                Next::Nowhere => {
+                    self.counters.gets_absent.add(1);
+                    return Resident::Known(answer(None));
+                }
+            }
+        }
+    }
+
+    /// The value of `key` as of `at`.
+    ///
+    /// # Errors
+    /// `Io` or `Corruption`, naming the table and the offset.
+    pub async fn get(&self, key: &[u8], at: Sequence) -> Result<Option<Vec<u8>>> {
+        let owned = |entry: Entry<'_>| (entry.kind == Kind::Put).then(|| entry.value.to_vec());
+        if let Some(found) = self.memory.get(key, at, owned) {
+            self.counters.gets_from_memory.add(1);
+            return Ok(found);
+        }
+        self.get_from_tables(key, at).await
+    }
+
+    /// The value of `key` in the tables of now.
+    pub(crate) async fn get_from_tables(&self, key: &[u8], at: Sequence) -> Result<Option<Vec<u8>>> {
+        self.get_from(self.live(), key, at).await
+    }
+
+    /// The value of `key` in the tables of a version.
+    pub(crate) async fn get_from(
+        &self,
+        live: Rc<LiveVersion<I>>,
+        key: &[u8],
+        at: Sequence,
+    ) -> Result<Option<Vec<u8>>> {
+        let mut search = Search::new(live, key, at);
+        let mut reads = 0;
+        loop {
+            let block = match search.step(key, &self.cache) {
+                Next::Look(block) => block,
+                Next::Read(table, handle) => {
+                    reads += 1;
+                    self.counters.block_reads.add(1);
+                    let read = table.block(handle, &self.cache).await;
+                    read.inspect_err(|_| self.counters.read_errors.add(1))?
+                }
+                Next::ReadPartition(table, handle) => {
+                    let partition = table.load_partition(handle, &self.cache).await;
+                    search.supply(partition.inspect_err(|_| self.counters.read_errors.add(1))?);
+                    continue;
+                }
+                Next::Nowhere => {
+                    self.counters.gets_absent.add(1);
+                    return Ok(None);
+                }
+            };
+            match block.get(key, at) {
+                Some(entry) => {
+                    let counter = if reads > 0 {
+                        &self.counters.gets_from_device
+                    } else {
+                        &self.counters.gets_from_cache
+                    };
+                    counter.add(1);
+                    return Ok((entry.kind == Kind::Put).then(|| entry.value.to_vec()));
+                }
+                None => self.counters.filter_false_positives.add(1),
+            }
+        }
+    }
+}

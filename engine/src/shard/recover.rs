@@ -1,0 +1,325 @@
+//! A shard's life: created, opened, closed.
+//!
+//! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables. Then
+//! it writes, each step safe to be cut off and done again at the next open (R8): the manifest's torn tail is cut off →
+//! the WAL's torn tail is sealed off → orphans are removed → the tasks begin.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::codec::batch;
+use crate::compaction::pick;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::{Class, Io};
+use crate::shard::Shard;
+use crate::shard::compact::Merging;
+use crate::shard::config::{Place, ShardConfig, Tuning};
+use crate::shard::gate::{Checkout, Gate};
+use crate::shard::health::Health;
+use crate::shard::live::LiveVersion;
+use crate::shard::log::Segments;
+use crate::shard::memory::Memory;
+use crate::shard::stats::Counters;
+use crate::shard::write::Staging;
+use crate::sstable::{BlockCache, Table, TableIdentity};
+use crate::types::{parse_numbered_name, table_file_name};
+use crate::version::{self, Manifest, ManifestOptions, State, WalFloor};
+use crate::wal::{self, Recovered, TailState, Writer};
+
+/// The number of a new shard's first segment.
+const FIRST_SEGMENT: u64 = 1;
+/// The number of the first frame of a log.
+const FIRST_FRAME: u64 = 1;
+
+impl<I: Io> Shard<I> {
+    /// Makes an empty shard in the directory of `place`, which exists; durable but for the directory's own name.
+    ///
+    /// # Errors
+    /// `NoSpace` or `Io`.
+    pub async fn create(io: &I, place: &Place, tuning: &Tuning) -> Result<()> {
+        let segment = wal::prepare(
+            io,
+            &place.dir,
+            wal_owner(place),
+            FIRST_SEGMENT,
+            tuning.segment_bytes,
+            None,
+        )
+        .await?;
+        let closing = crate::io::File::close(segment.file).await;
+        closing.map_err(|e| Error::io("creating a shard", &segment.path, None, &e))?;
+        let floor = WalFloor {
+            segment: FIRST_SEGMENT,
+            frame: FIRST_FRAME,
+        };
+        let state = State {
+            wal_floor: floor,
+            ..State::default()
+        };
+        let manifest = Manifest::create(
+            io,
+            &place.dir,
+            manifest_owner(place),
+            manifest_options(tuning),
+            state,
+        )
+        .await?;
+        manifest.close().await
+    }
+
+    /// Opens a shard and recovers it; its tasks run until [`Shard::close`].
+    ///
+    /// # Errors
+    /// `Corruption` or `Incompatible` naming file and offset; `Io`; `NoSpace`.
+    pub async fn open(io: I, config: ShardConfig) -> Result<Rc<Self>> {
+        let place = &config.place;
+        let options = manifest_options(&config.tuning);
+        let (mut manifest, _) = Manifest::open(&io, &place.dir, manifest_owner(place), options).await?;
+        let state = manifest.state().clone();
+        config.commits.at_least(state.last_sequence);
+        let live = open_version(&io, &config, &state).await?;
+        let memory = Memory::default();
+        let recovered = replay(&io, &config, &state, &memory).await?;
+
+        manifest.repair().await?;
+        let segments = Segments::new(needed_files(&state, &recovered), free_files(&state, &recovered));
+        let next_file = sweep(&io, &config, &state).await?;
+        let torn_tail_bytes = match recovered.tail {
+            TailState::Untouched => 0,
+            TailState::Torn { bytes } => bytes,
+        };
+        let cache = Rc::new(BlockCache::new(config.tuning.cache_bytes as u64));
+        let shard = Rc::new(Self {
+            io,
+            config,
+            health: Health::default(),
+            staging: Staging::default(),
+            memory,
+            live: RefCell::new(Rc::new(live)),
+            installs: Cell::new(0),
+            cache,
+            manifest: Checkout::new(manifest),
+            next_file: Cell::new(next_file),
+            segments,
+            merging: Merging::default(),
+            obsolete: RefCell::new(Vec::new()),
+            counters: Counters::default(),
+            torn_tail_bytes,
+            closing: Cell::new(false),
+            tasks: Cell::new(0),
+            work: Gate::default(),
+            room: Gate::default(),
+            flush_work: Gate::default(),
+            compact_work: Gate::default(),
+            upkeep: Gate::default(),
+            task_ended: Gate::default(),
+        });
+        let wal = shard.writer_after(&recovered).await?;
+        shard.begin_tasks(wal);
+        Ok(shard)
+    }
+
+    /// A writer behind what was recovered. A tail that was never written to is gone on with; a torn one is sealed off,
+    /// and the log goes on in a fresh segment that is wholly prepared first.
+    async fn writer_after(&self, recovered: &Recovered) -> Result<Writer<I>> {
+        let place = &self.config.place;
+        let tail = wal::reopen(&self.io, &place.dir, recovered.segment).await?;
+        let mut writer = Writer::at(self.io.clone(), tail, recovered.position, recovered.next_frame);
+        if recovered.tail != TailState::Untouched {
+            self.seal_torn_tail(&mut writer).await?;
+        }
+        Ok(writer)
+    }
+
+    fn begin_tasks(self: &Rc<Self>, wal: Writer<I>) {
+        self.pressure_changed();
+        self.spawn_task(Class::Foreground, Rc::clone(self).commit_loop(wal));
+        self.spawn_task(Class::Flush, Rc::clone(self).flush_loop());
+        self.spawn_task(Class::Compaction, Rc::clone(self).compact_loop());
+        self.spawn_task(Class::Maintenance, Rc::clone(self).upkeep_loop());
+    }
+
+    /// Takes nothing more, makes everything acknowledged durable, marks the logs as closed cleanly and closes every file.
+    ///
+    /// # Errors
+    /// What kept it from that; every acknowledged `Sync` write is safe all the same.
+    pub async fn close(&self) -> Result<()> {
+        // Entries that are in no WAL become durable by a flush; everything else is in the log already.
+        let flushed = if self.memory.has_unlogged() {
+            self.flush().await
+        } else {
+            Ok(())
+        };
+        let healthy = !self.health.is_poisoned();
+        self.closing.set(true);
+        self.health.close();
+        for gate in [
+            &self.work,
+            &self.flush_work,
+            &self.compact_work,
+            &self.upkeep,
+            &self.room,
+        ] {
+            gate.open();
+        }
+        while self.tasks.get() > 0 {
+            let ended = self.task_ended.wait();
+            if self.tasks.get() > 0 {
+                ended.await;
+            }
+        }
+        let manifest = self.manifest.take().await.keep();
+        let closed = if healthy { manifest.close().await } else { Ok(()) };
+        flushed.and(closed)
+    }
+}
+
+fn wal_owner(place: &Place) -> wal::Owner {
+    wal::Owner {
+        database: place.database,
+        shard: place.shard,
+    }
+}
+
+fn manifest_owner(place: &Place) -> version::Owner {
+    version::Owner {
+        database: place.database,
+        shard: place.shard,
+    }
+}
+
+fn manifest_options(tuning: &Tuning) -> ManifestOptions {
+    ManifestOptions {
+        room_bytes: tuning.manifest_bytes,
+    }
+}
+
+/// Opens every table that the version names; one that is missing or is not what the manifest says refuses to open.
+async fn open_version<I: Io>(io: &I, config: &ShardConfig, state: &State) -> Result<LiveVersion<I>> {
+    let place = &config.place;
+    let mut opened: BTreeMap<u64, Rc<Table<I>>> = BTreeMap::new();
+    let mut held = 0;
+    for (level, meta) in state.version.tables() {
+        let path = place.dir.join(table_file_name(meta.number));
+        let identity = TableIdentity {
+            database: place.database,
+            shard: place.shard,
+            number: meta.number,
+        };
+        let pin = pick_pin(level, held, config.tuning.cache_bytes);
+        let table = Table::open(io, path.clone(), identity, meta.bytes, pin).await?;
+        let properties = table.properties();
+        let same = properties.smallest == meta.smallest
+            && properties.largest == meta.largest
+            && properties.entries == meta.entries;
+        if !same {
+            let cause = "the table does not hold what the manifest says of it";
+            return Err(Error::corruption("opening a table", &path, None, cause));
+        }
+        held += table.held_bytes();
+        opened.insert(meta.number, Rc::new(table));
+    }
+    Ok(LiveVersion::new(state.version.clone(), |number| {
+        opened.get(&number).cloned()
+    }))
+}
+
+/// Whether a table's index and filter stay in memory: on every level but the deepest, and there too as long as all that
+/// is held stays below half of the block cache. Beyond that they are cached in partitions.
+pub(crate) fn pick_pin(level: usize, held_bytes: usize, cache_bytes: usize) -> bool {
+    level < pick::BOTTOM || held_bytes < cache_bytes / 2
+}
+
+/// Replays the WAL into memtables, as many as it fills; each but the last becomes an immutable.
+async fn replay<I: Io>(io: &I, config: &ShardConfig, state: &State, memory: &Memory) -> Result<Recovered> {
+    let place = &config.place;
+    let floor = state.wal_floor;
+    let mut last_frame = 0;
+    let apply = |frame: u64, bytes: &[u8]| {
+        // A memtable may end only where a frame does, because a floor is a frame.
+        if frame != last_frame && memory.active_bytes() >= config.tuning.memtable_bytes {
+            let immutable = memory.rotate();
+            immutable.floor.set(Some(WalFloor {
+                segment: floor.segment,
+                frame,
+            }));
+        }
+        last_frame = frame;
+        let active = memory.active();
+        let mut memtable = active.borrow_mut();
+        for op in batch::ops(bytes) {
+            let op = op.map_err(|error| {
+                let kind = match error {
+                    batch::BatchError::Malformed => ErrorKind::Corruption,
+                    batch::BatchError::Unknown(_) => ErrorKind::Incompatible,
+                };
+                Error::located(
+                    kind,
+                    format!("replaying frame {frame}"),
+                    &place.dir,
+                    None,
+                    error.to_string(),
+                )
+            })?;
+            memtable.insert(op.key, config.commits.take(1), op.kind, op.value);
+        }
+        Ok(())
+    };
+    wal::recover(
+        io,
+        &place.dir,
+        wal_owner(place),
+        floor.segment,
+        floor.frame,
+        apply,
+    )
+    .await
+}
+
+/// Segment files from the floor up to the last of the chain.
+fn needed_files(state: &State, recovered: &Recovered) -> BTreeSet<u64> {
+    let chain = state.wal_floor.segment..=recovered.segment.number;
+    recovered
+        .files
+        .iter()
+        .copied()
+        .filter(|number| chain.contains(number))
+        .collect()
+}
+
+/// Segment files before the floor or behind the chain: spares and leftovers.
+fn free_files(state: &State, recovered: &Recovered) -> BTreeSet<u64> {
+    let chain = state.wal_floor.segment..=recovered.segment.number;
+    recovered
+        .files
+        .iter()
+        .copied()
+        .filter(|number| !chain.contains(number))
+        .collect()
+}
+
+/// Removes tables that no version names, which a crash between writing and installing leaves; returns a file number
+/// above all.
+async fn sweep<I: Io>(io: &I, config: &ShardConfig, state: &State) -> Result<u64> {
+    let dir = &config.place.dir;
+    let named: BTreeSet<u64> = state.version.tables().map(|(_, table)| table.number).collect();
+    let entries = io
+        .list_dir(dir)
+        .await
+        .map_err(|e| Error::io("listing a shard's directory", dir, None, &e))?;
+    let mut next = state.next_file_number;
+    for entry in entries {
+        let Some(number) = parse_numbered_name(&entry.name, "sst") else {
+            continue;
+        };
+        next = next.max(number + 1);
+        if !named.contains(&number) {
+            let path = dir.join(&entry.name);
+            io.remove(&path)
+                .await
+                .map_err(|e| Error::io("removing an orphan", &path, None, &e))?;
+        }
+    }
+    Ok(next)
+}

@@ -1,0 +1,123 @@
+//! What a shard's merges read: memtables and runs of tables, as one type.
+
+use crate::compaction::run::{LoadSource, Run};
+use crate::error::Result;
+use crate::io::Io;
+use crate::memtable::Position;
+use crate::merge::{Source, Step};
+use crate::shard::memory::SharedMemtable;
+use crate::types::{Entry, Kind, Sequence};
+
+/// A walk through a memtable that may grow meanwhile. It copies the entry it stands on, so that no borrow of the
+/// memtable outlives a step.
+#[derive(Debug)]
+pub struct MemtableSource {
+    memtable: SharedMemtable,
+    position: Position,
+    live: bool,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    sequence: Sequence,
+    kind: Kind,
+}
+
+impl MemtableSource {
+    /// From the first entry.
+    pub fn whole(memtable: SharedMemtable) -> Self {
+        let position = memtable.borrow().first();
+        Self::at(memtable, position)
+    }
+
+    /// From `key` on, as a read at `at` sees it.
+    pub fn from(memtable: SharedMemtable, key: &[u8], at: Sequence) -> Self {
+        let position = memtable.borrow().seek(key, at);
+        Self::at(memtable, position)
+    }
+
+    fn at(memtable: SharedMemtable, position: Position) -> Self {
+        let mut source = Self {
+            memtable,
+            position,
+            live: false,
+            key: Vec::new(),
+            value: Vec::new(),
+            sequence: 0,
+            kind: Kind::Tombstone,
+        };
+        source.copy();
+        source
+    }
+
+    fn copy(&mut self) {
+        let memtable = self.memtable.borrow();
+        let entry = memtable.entry(&self.position);
+        self.live = entry.is_some();
+        if let Some(entry) = entry {
+            self.key.clear();
+            self.key.extend_from_slice(entry.key);
+            self.value.clear();
+            self.value.extend_from_slice(entry.value);
+            (self.sequence, self.kind) = (entry.sequence, entry.kind);
+        }
+    }
+}
+
+impl Source for MemtableSource {
+    fn current(&self) -> Option<Entry<'_>> {
+        self.live.then_some(Entry {
+            key: &self.key,
+            sequence: self.sequence,
+            kind: self.kind,
+            value: &self.value,
+        })
+    }
+
+    fn advance(&mut self) -> Step {
+        if !self.live {
+            return Step::End;
+        }
+        self.memtable.borrow().next(&mut self.position);
+        self.copy();
+        if self.live { Step::Ready } else { Step::End }
+    }
+}
+
+impl LoadSource for MemtableSource {
+    async fn load(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A memtable or a run of tables.
+#[derive(Debug)]
+pub enum ShardSource<I: Io> {
+    /// In memory.
+    Memory(MemtableSource),
+    /// On the device.
+    Tables(Run<I>),
+}
+
+impl<I: Io> Source for ShardSource<I> {
+    fn current(&self) -> Option<Entry<'_>> {
+        match self {
+            Self::Memory(source) => source.current(),
+            Self::Tables(run) => run.current(),
+        }
+    }
+
+    fn advance(&mut self) -> Step {
+        match self {
+            Self::Memory(source) => source.advance(),
+            Self::Tables(run) => run.advance(),
+        }
+    }
+}
+
+impl<I: Io> LoadSource for ShardSource<I> {
+    async fn load(&mut self) -> Result<()> {
+        match self {
+            Self::Memory(source) => source.load().await,
+            Self::Tables(run) => run.load().await,
+        }
+    }
+}

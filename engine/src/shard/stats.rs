@@ -1,0 +1,170 @@
+//! What a shard counts, and the report made of it.
+
+use std::cell::Cell;
+
+/// A counter of one core: no atomics, because nobody else touches it.
+#[derive(Debug, Default)]
+pub struct Counter(Cell<u64>);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.set(self.0.get().wrapping_add(n));
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Everything a shard counts since it was opened.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Operations that entered the memtable.
+    pub operations: Counter,
+    /// Their keys' and values' bytes.
+    pub user_bytes: Counter,
+    /// Device writes of the WAL.
+    pub wal_writes: Counter,
+    /// Bytes of them, padding included.
+    pub wal_bytes: Counter,
+    /// Batches that those writes carried.
+    pub wal_batches: Counter,
+    /// Memtables written out as tables.
+    pub flushes: Counter,
+    /// Bytes of those tables.
+    pub flush_bytes: Counter,
+    /// Merges done.
+    pub compactions: Counter,
+    /// Tables moved down without being rewritten.
+    pub moves: Counter,
+    /// Bytes that merges read.
+    pub compaction_read_bytes: Counter,
+    /// Bytes that merges wrote.
+    pub compaction_written_bytes: Counter,
+    /// Flushes and merges given up and tried again later.
+    pub job_failures: Counter,
+    /// Lookups answered by a memtable.
+    pub gets_from_memory: Counter,
+    /// Lookups answered by cached blocks.
+    pub gets_from_cache: Counter,
+    /// Lookups that read the device.
+    pub gets_from_device: Counter,
+    /// Lookups of keys that no table holds.
+    pub gets_absent: Counter,
+    /// Blocks read for lookups.
+    pub block_reads: Counter,
+    /// Blocks looked into in vain: the filter had said maybe.
+    pub filter_false_positives: Counter,
+    /// Reads that failed.
+    pub read_errors: Counter,
+    /// Time that writers were delayed because of compaction debt, in microseconds.
+    pub delayed_us: Counter,
+    /// Writes that had to wait for a hard limit.
+    pub waits: Counter,
+}
+
+/// A shard's state and counts at one moment. Counts are since open; bytes are bytes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ShardStats {
+    /// The shard's number.
+    pub shard: u16,
+    /// Whether it takes writes, in words.
+    pub health: String,
+    /// Why writers are delayed, in words; empty when they are not.
+    pub stall: String,
+    /// Operations that entered the memtable.
+    pub operations: u64,
+    /// Their keys' and values' bytes.
+    pub user_bytes: u64,
+    /// Bytes in the active memtable.
+    pub memtable_bytes: u64,
+    /// Immutables waiting for a flush.
+    pub immutables: u64,
+    /// Bytes in them.
+    pub immutable_bytes: u64,
+    /// Device writes of the WAL.
+    pub wal_writes: u64,
+    /// Bytes of them, padding included.
+    pub wal_bytes: u64,
+    /// Batches that those writes carried.
+    pub wal_batches: u64,
+    /// WAL segments on disk, spares included.
+    pub wal_segments: u64,
+    /// Memtables written out.
+    pub flushes: u64,
+    /// Bytes of their tables.
+    pub flush_bytes: u64,
+    /// Merges done.
+    pub compactions: u64,
+    /// Tables moved without being rewritten.
+    pub moves: u64,
+    /// Bytes that merges read.
+    pub compaction_read_bytes: u64,
+    /// Bytes that merges wrote.
+    pub compaction_written_bytes: u64,
+    /// Bytes that merges have yet to write until every level fits its room.
+    pub compaction_debt_bytes: u64,
+    /// Flushes and merges given up and tried again.
+    pub job_failures: u64,
+    /// Why the last of them was given up; empty when none was.
+    pub last_job_error: String,
+    /// Tables per level.
+    pub level_tables: Vec<u64>,
+    /// Bytes per level.
+    pub level_bytes: Vec<u64>,
+    /// Entries in all tables, older versions and tombstones included.
+    pub table_entries: u64,
+    /// Lookups answered by a memtable.
+    pub gets_from_memory: u64,
+    /// Lookups answered by cached blocks.
+    pub gets_from_cache: u64,
+    /// Lookups that read the device.
+    pub gets_from_device: u64,
+    /// Lookups of keys that no table holds.
+    pub gets_absent: u64,
+    /// Blocks read for lookups.
+    pub block_reads: u64,
+    /// Blocks looked into in vain.
+    pub filter_false_positives: u64,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Bytes in the block cache.
+    pub cache_bytes: u64,
+    /// Time that writers were delayed, in microseconds.
+    pub delayed_us: u64,
+    /// Writes that had to wait for a hard limit.
+    pub waits: u64,
+    /// What recovery dropped behind the last whole group of the WAL, in bytes: 0 after a clean close.
+    pub torn_tail_bytes: u64,
+}
+
+impl ShardStats {
+    /// Bytes written to the device for each byte the user wrote: WAL, flushes and merges. 0 before the first write.
+    pub fn write_amplification(&self) -> f64 {
+        ratio(
+            self.wal_bytes + self.flush_bytes + self.compaction_written_bytes,
+            self.user_bytes,
+        )
+    }
+
+    /// The same without the WAL, as RocksDB counts it.
+    pub fn tree_write_amplification(&self) -> f64 {
+        ratio(self.flush_bytes + self.compaction_written_bytes, self.user_bytes)
+    }
+
+    /// Bytes of all tables.
+    pub fn table_bytes(&self) -> u64 {
+        self.level_bytes.iter().sum()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people to read")]
+fn ratio(written: u64, by_user: u64) -> f64 {
+    if by_user == 0 {
+        0.0
+    } else {
+        written as f64 / by_user as f64
+    }
+}

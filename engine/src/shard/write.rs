@@ -1,0 +1,377 @@
+//! The write path, in durability order: stage → seal the group → one aligned device write → apply to the memtable →
+//! publish the sequence → acknowledge.
+//!
+//! While one group is being written the next gathers; nobody waits on a timer when the device is idle. One task per
+//! shard ([`Shard::commit_loop`]) owns the WAL, so the order of groups needs no lock:
+//!
+//! - A `Sync` batch waits in the group until it is on stable storage.
+//! - A `Buffered` or `None` batch with nothing unapplied before it enters the memtable at once; otherwise it waits its
+//!   turn, because memtable order is WAL order whatever the mix of durabilities.
+//! - The memtable is rotated only when a group is sealed. At that moment everything in it lies in earlier groups or in
+//!   the sealed group's applied prefix, so the frame after that prefix is the first one the next memtable needs.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use crate::codec::batch;
+use crate::compaction::stall::Stall;
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::Io;
+use crate::shard::Shard;
+use crate::shard::group::{Answerer, Group};
+use crate::shard::health;
+use crate::shard::memory::Immutable;
+use crate::shard::request::{Answer, Outcome};
+use crate::types::{Durability, Sequence};
+use crate::wal::Writer;
+
+/// The group that gathers and the one being written.
+#[derive(Debug, Default)]
+pub struct Staging {
+    open: RefCell<Group>,
+    in_flight: RefCell<Rc<Group>>,
+    /// The commit loop has ended.
+    ended: std::cell::Cell<bool>,
+    /// When the oldest `Buffered` batch of the open group was staged.
+    oldest: std::cell::Cell<Option<Duration>>,
+    /// A flush was asked for: rotate at the next seal, however small the memtable is.
+    rotate: std::cell::Cell<bool>,
+}
+
+/// Delays below this are let pass: a timer cannot keep them, and the curve has hardly begun.
+const SHORTEST_DELAY: Duration = Duration::from_micros(10);
+
+/// A write that has begun.
+#[derive(Debug)]
+pub enum Begun {
+    /// Nothing had to be written.
+    Done(Sequence),
+    /// It is staged; the answer comes once it is acknowledged.
+    Staged(oneshot::AsyncReceiver<Outcome>),
+}
+
+impl Begun {
+    /// Waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown`, `NoSpace`, `Poisoned`, `Closed`.
+    pub async fn acknowledged(self) -> Result<Sequence> {
+        match self {
+            Self::Done(sequence) => Ok(sequence),
+            Self::Staged(receiver) => match receiver.await {
+                Ok(Ok(Answer::Written(sequence))) => Ok(sequence),
+                Ok(Ok(other)) => unreachable!("a write is answered by Written, not {other:?}"),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(health::closed()),
+            },
+        }
+    }
+}
+
+/// What a writer must do before it may stage.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Stage now.
+    Now,
+    /// Wait so long first: compaction is behind.
+    Delay(Duration),
+    /// Wait until the shard says that there is room.
+    Wait,
+}
+
+impl<I: Io> Shard<I> {
+    /// Writes an encoded batch and waits until it is acknowledged at its durability.
+    ///
+    /// # Errors
+    /// See [`crate::error::ErrorKind`]; `OutcomeUnknown` when its own device write failed.
+    pub async fn write(&self, batch: &[u8], durability: Durability) -> Result<Sequence> {
+        self.begin_write(batch, durability).await?.acknowledged().await
+    }
+
+    /// Waits until an encoded batch may be staged, and stages it.
+    ///
+    /// # Errors
+    /// The shard's health, where it takes no writes.
+    pub async fn begin_write(&self, batch: &[u8], durability: Durability) -> Result<Begun> {
+        self.admitted(batch.len()).await?;
+        let (sender, receiver) = oneshot::async_channel();
+        self.stage(batch, durability, Some(sender));
+        Ok(Begun::Staged(receiver))
+    }
+
+    /// Waits until a batch of this size may be staged.
+    pub(crate) async fn admitted(&self, batch_bytes: usize) -> Result<()> {
+        loop {
+            match self.admission(batch_bytes)? {
+                Admission::Now => return Ok(()),
+                Admission::Delay(delay) => {
+                    self.counters
+                        .delayed_us
+                        .add(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
+                    self.io.sleep(delay).await;
+                    // One delay pays for one batch, however the debt has moved meanwhile; hard limits still hold.
+                    if self.admission(batch_bytes)? != Admission::Wait {
+                        return Ok(());
+                    }
+                }
+                Admission::Wait => {
+                    self.counters.waits.add(1);
+                    self.room.wait().await;
+                }
+            }
+        }
+    }
+
+    /// Whether a batch of this size may be staged now.
+    ///
+    /// # Errors
+    /// The shard's health, where it takes no writes.
+    pub fn admission(&self, batch_bytes: usize) -> Result<Admission> {
+        self.health.check()?;
+        let open = self.staging.open.borrow().bytes();
+        // A batch larger than the whole bound is let in alone.
+        if open > 0 && open + batch_bytes > self.tuning().staged_bytes {
+            return Ok(Admission::Wait);
+        }
+        let stall = self.stall();
+        Ok(match stall {
+            Stall::None => Admission::Now,
+            Stall::Slow { .. } => {
+                let delay = stall.delay(batch_bytes, &self.stall_options());
+                // A delay shorter than a timer can keep is not worth a timer.
+                if delay < SHORTEST_DELAY {
+                    Admission::Now
+                } else {
+                    Admission::Delay(delay)
+                }
+            }
+            Stall::Wait(_) => Admission::Wait,
+        })
+    }
+
+    /// Stages a batch; `answer` is told once it is acknowledged. The caller was admitted.
+    pub fn stage(&self, batch: &[u8], durability: Durability, answer: Option<Answerer>) {
+        let mut open = self.staging.open.borrow_mut();
+        let must_wait = durability == Durability::Sync
+            || open.has_unapplied()
+            || self.staging.in_flight.borrow().has_unapplied();
+        if must_wait {
+            open.stage(batch, durability, answer);
+        } else {
+            if durability == Durability::Buffered {
+                open.log_applied(batch);
+                if self.staging.oldest.get().is_none() {
+                    self.staging.oldest.set(Some(self.io.now()));
+                    self.work.open();
+                }
+            } else {
+                self.memory.note_unlogged();
+            }
+            let sequence = self.apply(batch);
+            answer_with(answer, Ok(Answer::Written(sequence)));
+        }
+        if open.wants_sync() || open.logged_bytes() >= self.tuning().buffered_bytes || self.memtable_is_full()
+        {
+            self.work.open();
+        }
+    }
+
+    /// Enters a batch into the memtable under fresh sequences; no await between the two. Returns the last of them.
+    fn apply(&self, bytes: &[u8]) -> Sequence {
+        let count = batch::ops(bytes).count() as u64;
+        if count == 0 {
+            return 0;
+        }
+        let first = self.config.commits.take(count);
+        let memtable = self.memory.active();
+        let mut memtable = memtable.borrow_mut();
+        let mut user_bytes = 0;
+        for (sequence, op) in (first..).zip(batch::ops(bytes)) {
+            let op = op.expect("a batch is checked before it is staged");
+            memtable.insert(op.key, sequence, op.kind, op.value);
+            user_bytes += op.key.len() + op.value.len();
+        }
+        self.counters.operations.add(count);
+        self.counters.user_bytes.add(user_bytes as u64);
+        first + count - 1
+    }
+
+    /// The one task that writes the WAL. Ends when the shard closes and nothing is left to write; then the log is marked
+    /// as closed cleanly.
+    pub(crate) async fn commit_loop(self: Rc<Self>, mut wal: Writer<I>) {
+        while self.group_is_due().await {
+            let rotated = self.seal();
+            self.commit(&mut wal, rotated).await;
+            self.room.open();
+        }
+        self.close_log(wal).await;
+        self.staging.ended.set(true);
+        self.flush_work.open();
+    }
+
+    /// Whether the commit loop has ended.
+    pub(crate) fn commits_ended(&self) -> bool {
+        self.staging.ended.get()
+    }
+
+    /// Whether a batch waits to be logged.
+    pub(crate) fn has_staged(&self) -> bool {
+        !self.staging.open.borrow().is_empty() || !self.staging.in_flight.borrow().is_empty()
+    }
+
+    /// Whether no rotation is outstanding.
+    pub(crate) fn rotation_done(&self) -> bool {
+        !self.staging.rotate.get()
+    }
+
+    /// Waits until the open group should be written; false once the shard is closing and nothing waits.
+    async fn group_is_due(&self) -> bool {
+        loop {
+            let next = self.work.wait();
+            if self.health.is_poisoned() {
+                // Nothing may be written any more (R3). What is staged was never acknowledged as durable.
+                drop(self.staging.open.take());
+                self.staging.rotate.set(false);
+                if self.closing.get() {
+                    return false;
+                }
+                next.await;
+                continue;
+            }
+            let (wants_sync, logged_bytes, empty) = {
+                let open = self.staging.open.borrow();
+                (open.wants_sync(), open.logged_bytes(), open.is_empty())
+            };
+            let closing = self.closing.get();
+            let full = self.memtable_is_full() || self.staging.rotate.get();
+            if wants_sync || full || logged_bytes >= self.tuning().buffered_bytes || (closing && !empty) {
+                return true;
+            }
+            if closing {
+                return false;
+            }
+            match self.buffered_time_left() {
+                Some(Duration::ZERO) => return true,
+                Some(left) => {
+                    let sleep = std::pin::pin!(self.io.sleep(left));
+                    if let Either::Right(_) = select(std::pin::pin!(next), sleep).await {
+                        return true;
+                    }
+                }
+                None => next.await,
+            }
+        }
+    }
+
+    fn buffered_time_left(&self) -> Option<Duration> {
+        let due = self.staging.oldest.get()? + self.tuning().buffered_lag;
+        Some(due.saturating_sub(self.io.now()))
+    }
+
+    fn memtable_is_full(&self) -> bool {
+        self.memory.active_bytes() >= self.tuning().memtable_bytes
+            && self.memory.immutables() < self.tuning().max_immutables
+    }
+
+    /// Closes the open group and rotates the memtable if it is full or a flush was asked for.
+    fn seal(&self) -> Option<Rc<Immutable>> {
+        let group = std::mem::take(&mut *self.staging.open.borrow_mut());
+        *self.staging.in_flight.borrow_mut() = Rc::new(group);
+        self.staging.oldest.set(None);
+        let wanted = self.staging.rotate.replace(false) && !self.memory.active_is_empty();
+        (wanted || self.memtable_is_full()).then(|| self.memory.rotate())
+    }
+
+    /// Writes the sealed group, applies what waited, and acknowledges it.
+    async fn commit(&self, wal: &mut Writer<I>, rotated: Option<Rc<Immutable>>) {
+        let group = Rc::clone(&self.staging.in_flight.borrow());
+        let outcome = self.log_group(wal, &group, rotated).await;
+        // From here to the acknowledgements nothing is awaited.
+        self.staging.in_flight.take();
+        match outcome {
+            Ok(()) if !group.is_refused() => {
+                let sequences: Vec<_> = group.unapplied().map(|batch| self.apply(batch)).collect();
+                for (answer, sequence) in group.take_answers().into_iter().zip(sequences) {
+                    answer_with(answer, Ok(Answer::Written(sequence)));
+                }
+            }
+            Ok(()) => {}
+            Err(error) => self.fail(&group, &error),
+        }
+    }
+
+    async fn log_group(
+        &self,
+        wal: &mut Writer<I>,
+        group: &Rc<Group>,
+        rotated: Option<Rc<Immutable>>,
+    ) -> Result<()> {
+        let (prefix, end) = (group.applied_batches(), group.logged_batches());
+        let Some(immutable) = rotated else {
+            return self.log_batches(wal, group, 0..end).await;
+        };
+        // The cut behind the applied prefix costs a frame, so it is made only where a rotation needs it.
+        self.log_batches(wal, group, 0..prefix).await?;
+        immutable.floor.set(Some(Self::floor_of(wal)));
+        self.pressure_changed();
+        self.flush_work.open();
+        self.log_batches(wal, group, prefix..end).await
+    }
+
+    /// The device write of these batches failed with an unknown outcome: nothing is retried (R3), every waiter of this
+    /// group is told so, and the shard takes no more writes. Those who wait in the open group were never written.
+    fn fail(&self, group: &Group, error: &Error) {
+        self.health.poison(error);
+        for answer in group.refuse() {
+            answer_with(answer, Err(error.with_kind(ErrorKind::OutcomeUnknown)));
+        }
+        self.refuse_staged(&error.with_kind(ErrorKind::Poisoned));
+    }
+
+    /// Gives up what the group in flight has not logged; the caller is the commit loop, so nothing of it is under way.
+    pub(crate) fn refuse_in_flight(&self, error: &Error) {
+        let group = Rc::clone(&self.staging.in_flight.borrow());
+        for answer in group.refuse() {
+            answer_with(answer, Err(error.clone()));
+        }
+    }
+
+    /// Answers everybody who waits in the open group with `error`; nothing of theirs was written.
+    pub(crate) fn refuse_staged(&self, error: &Error) {
+        let answers = self.staging.open.borrow_mut().drop_unapplied();
+        for answer in answers {
+            answer_with(answer, Err(error.clone()));
+        }
+        self.room.open();
+    }
+
+    /// Asks the commit loop to rotate the memtable at the next seal.
+    pub(crate) fn request_rotation(&self) {
+        self.staging.rotate.set(true);
+        self.work.open();
+    }
+
+    /// Looks `key` up among the batches that are not in the memtable yet. `None`: no such batch names it.
+    pub(crate) fn newest_staged<R>(
+        &self,
+        key: &[u8],
+        f: impl FnOnce(crate::shard::group::StagedValue<'_>) -> R,
+    ) -> Option<R> {
+        let open = self.staging.open.borrow();
+        if let Some(staged) = open.newest(key) {
+            return Some(f(staged));
+        }
+        let in_flight = self.staging.in_flight.borrow();
+        in_flight.newest(key).map(f)
+    }
+}
+
+/// Tells whoever waits; a caller that has gone away no longer wants to know.
+pub(crate) fn answer_with(answer: Option<Answerer>, outcome: Result<Answer>) {
+    if let Some(answer) = answer {
+        let _gone = answer.send(outcome);
+    }
+}

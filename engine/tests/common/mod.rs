@@ -1,0 +1,38 @@
+//! What the engine's tests share: a database on the simulator, small enough that every mechanism is met in seconds.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::Path;
+
+use corelane::Result;
+use corelane::api::{Db, Options, launch};
+use corelane::io::sim::SimMachine;
+use corelane::io::{Class, Io};
+
+/// Where a simulated database lives.
+pub const DIR: &str = "/db";
+
+/// Options under which memtables, segments and tables are so small that a few hundred writes rotate, flush and merge.
+pub fn small(cores: usize, shards: u16) -> Options {
+    let mut options = Options::new((0..cores).collect());
+    options.shape.shards = Some(shards);
+    options.cache_bytes = 1 << 20;
+    options.tuning.memtable_bytes = 64 << 10;
+    options.tuning.segment_bytes = 64 << 10;
+    options.tuning.buffered_bytes = 4 << 10;
+    options.tuning.staged_bytes = 256 << 10;
+    options.tuning.table_bytes = 64 << 10;
+    options.tuning.manifest_bytes = 64 << 10;
+    options
+}
+
+/// Opens a database on a simulated machine's cores.
+pub async fn open(machine: &SimMachine, options: Options) -> Result<Db> {
+    let (db, seats) = launch(Path::new(DIR), options)?;
+    for (core, seat) in seats.into_iter().enumerate() {
+        let io = machine.core(core);
+        io.clone().spawn(Class::Foreground, seat.run(io, ()));
+    }
+    db.ready().await?;
+    Ok(db)
+}

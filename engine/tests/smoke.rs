@@ -1,0 +1,105 @@
+//! The engine end to end: in the simulator, and on a real directory with real executors.
+
+mod common;
+
+use std::ops::Bound;
+
+use common::{open, small};
+use corelane::ErrorKind;
+use corelane::api::{Batch, Db, Decision, Durability};
+use corelane::io::sim::{SimDisk, run};
+
+#[test]
+fn what_is_written_is_read_back_also_after_a_reopen() {
+    let disk = SimDisk::new();
+    run(1, &disk, 2, |machine| async move {
+        let db = open(&machine, small(2, 3)).await.unwrap();
+        for i in 0..500_u32 {
+            db.put(&i.to_be_bytes(), &[7; 400]).await.unwrap();
+        }
+        db.delete(&3_u32.to_be_bytes()).await.unwrap();
+        assert_eq!(db.get(&5_u32.to_be_bytes()).await.unwrap(), Some(vec![7; 400]));
+        assert_eq!(db.get(&3_u32.to_be_bytes()).await.unwrap(), None);
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    run(2, &disk, 1, |machine| async move {
+        let db = open(&machine, small(1, 3)).await.unwrap();
+        for i in 0..500_u32 {
+            let expected = (i != 3).then(|| vec![7; 400]);
+            assert_eq!(db.get(&i.to_be_bytes()).await.unwrap(), expected, "{i}");
+        }
+        let page = db.scan(Bound::Unbounded, Bound::Unbounded, 1000).await.unwrap();
+        assert_eq!(page.entries.len(), 499);
+        assert!(page.entries.is_sorted());
+        assert_eq!(page.resume, None);
+        db.compact().await.unwrap();
+        for i in 0..500_u32 {
+            assert_eq!(db.get(&i.to_be_bytes()).await.unwrap().is_some(), i != 3, "{i}");
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_real_directory_serves_threads_and_survives_a_reopen() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let open = || {
+        Db::builder(dir.path().join("db"))
+            .cores(vec![0, 1])
+            .shards(3)
+            .tuning(|t| {
+                t.segment_bytes = 1 << 20;
+                t.memtable_bytes = 256 << 10;
+            })
+            .open_blocking()
+            .unwrap()
+    };
+    let db = open();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u32 {
+            let db = db.clone();
+            scope.spawn(move || {
+                for i in 0..300_u32 {
+                    let key = [thread.to_be_bytes(), i.to_be_bytes()].concat();
+                    db.blocking().put(&key, &vec![thread as u8; 500]).unwrap();
+                    let count = db.blocking().update(b"counter", |old| {
+                        let next = old.map_or(0, |o| u64::from_be_bytes(o.try_into().unwrap())) + 1;
+                        (Decision::Put(next.to_be_bytes().to_vec()), next)
+                    });
+                    assert!(count.unwrap() > 0);
+                }
+            });
+        }
+    });
+    let second = Db::builder(dir.path().join("db")).cores(vec![0]).open_blocking();
+    assert_eq!(second.err().map(|e| e.kind()), Some(ErrorKind::Locked));
+    db.blocking().close().unwrap();
+    assert_eq!(db.blocking().get(b"x").unwrap_err().kind(), ErrorKind::Closed);
+    drop(db);
+    let db = open();
+    assert_eq!(
+        db.blocking().get(b"counter").unwrap(),
+        Some(1200_u64.to_be_bytes().to_vec())
+    );
+    let keys: Vec<_> = (0..4_u32)
+        .map(|t| [t.to_be_bytes(), 299_u32.to_be_bytes()].concat())
+        .collect();
+    let values = db.blocking().multi_get(&keys).unwrap();
+    assert!(values.iter().all(Option::is_some));
+    let mut batch = Batch::new();
+    batch.put(b"{a}1", b"x").unwrap().put(b"{a}2", b"y").unwrap();
+    db.blocking().write(batch, Durability::Sync).unwrap();
+    let mut batch = Batch::new();
+    for i in 0..64_u8 {
+        batch.put(&[i], b"").unwrap();
+    }
+    assert_eq!(
+        db.blocking().write(batch, Durability::Sync).unwrap_err().kind(),
+        ErrorKind::CrossShard
+    );
+    db.blocking().compact().unwrap();
+    assert_eq!(db.blocking().get(b"{a}2").unwrap(), Some(b"y".to_vec()));
+    db.blocking().close().unwrap();
+}
