@@ -13,6 +13,7 @@ use crate::api::core::{Service, scan_all};
 use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::Io;
 use crate::io::glommio::{CoreThread, StartOptions, start};
 use crate::shard::health::closed;
 use crate::shard::request::{Answer, Decision, Op, Outcome, Page, ScanRange};
@@ -60,7 +61,7 @@ impl Db {
 
     /// Opens on the glommio runtime: one pinned executor a core.
     pub(super) async fn open<S: Service>(path: PathBuf, options: Options, service: S) -> Result<Self> {
-        let cores = options.cores.clone();
+        let (cores, create) = (options.cores.clone(), options.create);
         let spin_before_park_us = u64::try_from(options.spin.as_micros()).unwrap_or(u64::MAX);
         let start_options = StartOptions {
             spin_before_park_us,
@@ -74,9 +75,12 @@ impl Db {
             let (seat, service) = seat.expect("each core is started once");
             let path = path.clone();
             async move {
-                // Before any other file of the device: see the runtime's notes on polled reads. A device that cannot
-                // be primed shows the same error again, with its place, when the superblock is read.
-                let _reported_later = io.prime(path.parent().unwrap_or(&path)).await;
+                // Before any other file of the device: see the runtime's notes on polled reads. What fails here fails
+                // again, and is reported with its place, when the superblock is looked for.
+                if create {
+                    let _reported_later = io.create_dir(&path).await;
+                }
+                let _reported_later = io.prime(&path).await;
                 seat.run(io, service).await;
             }
         });

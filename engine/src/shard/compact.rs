@@ -256,7 +256,7 @@ impl<I: Io> Shard<I> {
     }
 
     async fn install_merged(&self, job: &Job, output: JobOutput) -> Result<()> {
-        let opened: Vec<Rc<Table<I>>> = self.open_tables(&output.tables, job.to_level).await?;
+        let opened: Vec<Rc<Table<I>>> = self.take_up(&output.tables, job.to_level).await?;
         let upper = job
             .upper
             .iter()

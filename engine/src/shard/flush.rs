@@ -22,19 +22,23 @@ use crate::version::VersionEdit;
 const RETRY: Duration = Duration::from_millis(500);
 
 impl<I: Io> Shard<I> {
-    /// Writes everything in memory out as tables and waits for it.
+    /// Writes every entry that is in a memtable now out as tables and waits for it.
     ///
     /// # Errors
     /// The shard's health, or what kept the flush from ending.
     pub async fn flush(&self) -> Result<()> {
-        if !self.memory.active_is_empty() || self.has_staged() {
+        if !self.memory.active_is_empty() {
             self.health.check()?;
             self.request_rotation();
         }
+        let mut target = None;
         loop {
             let next = self.flush_work.wait();
-            if self.rotation_done() && self.memory.immutables() == 0 {
-                return Ok(());
+            if self.rotation_done() {
+                let target = *target.get_or_insert(self.memory.rotated());
+                if self.memory.retired() >= target {
+                    return Ok(());
+                }
             }
             self.health.check()?;
             next.await;
@@ -110,7 +114,7 @@ impl<I: Io> Shard<I> {
         let sources = vec![MemtableSource::whole(Rc::clone(&immutable.memtable))];
         let output = write_tables(&context, sources, retain, entries).await?;
         assert!(output.tables.len() <= 1, "a flush makes one table");
-        let opened = self.open_tables(&output.tables, 0).await?;
+        let opened = self.take_up(&output.tables, 0).await?;
         let last_sequence = immutable.memtable.borrow().largest_sequence();
         let edit = VersionEdit {
             added: output.tables.into_iter().map(|meta| (0, Rc::new(meta))).collect(),

@@ -1,5 +1,6 @@
 //! Making a new version durable, then visible, and only then giving up what it replaced (R10).
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,8 +17,28 @@ use crate::version::{TableMeta, VersionEdit};
 const HELD_RETRY: Duration = Duration::from_millis(50);
 
 impl<I: Io> Shard<I> {
-    /// Opens the readers of tables a job made.
-    pub(crate) async fn open_tables(&self, metas: &[TableMeta], level: usize) -> Result<Vec<Rc<Table<I>>>> {
+    /// Makes the names of a job's tables durable and opens their readers. If that fails the tables are removed again: no
+    /// version names them yet.
+    pub(crate) async fn take_up(&self, metas: &[TableMeta], level: usize) -> Result<Vec<Rc<Table<I>>>> {
+        let taken = self.try_take_up(metas, level).await;
+        if taken.is_err() {
+            for meta in metas {
+                // What cannot be removed now is swept at the next open.
+                let _swept_later = self.io.remove(&self.table_path(meta.number)).await;
+            }
+        }
+        taken
+    }
+
+    async fn try_take_up(&self, metas: &[TableMeta], level: usize) -> Result<Vec<Rc<Table<I>>>> {
+        if metas.is_empty() {
+            return Ok(Vec::new());
+        }
+        let dir = &self.config.place.dir;
+        self.io
+            .sync_dir(dir)
+            .await
+            .map_err(|e| Error::io("syncing a shard's directory", dir, None, &e))?;
         let mut opened = Vec::with_capacity(metas.len());
         for meta in metas {
             opened.push(self.open_table(meta, level).await?);
@@ -45,8 +66,8 @@ impl<I: Io> Shard<I> {
             .map(Rc::new)
     }
 
-    /// Makes the names of new tables durable, then `edit`, then the version visible; `at_once` runs with no await
-    /// between it and the visibility.
+    /// Makes `edit` durable, then its version visible; `opened` are the tables it adds ([`Shard::take_up`]), and `at_once`
+    /// runs with no await between it and the visibility.
     ///
     /// # Errors
     /// `NoSpace`: the job may be tried again, but its files must stay, because the edit may be on disk. Anything else
@@ -57,13 +78,6 @@ impl<I: Io> Shard<I> {
         opened: Vec<Rc<Table<I>>>,
         at_once: impl FnOnce(),
     ) -> Result<()> {
-        let dir = &self.config.place.dir;
-        if !edit.added.is_empty() {
-            self.io
-                .sync_dir(dir)
-                .await
-                .map_err(|e| Error::io("syncing a shard's directory", dir, None, &e))?;
-        }
         edit.next_file_number = Some(self.next_file.get());
         let mut manifest = self.manifest.take().await;
         if let Err(error) = manifest.append(&edit).await {
@@ -73,19 +87,19 @@ impl<I: Io> Shard<I> {
             return Err(error);
         }
         let old = self.live();
-        let find = |number| {
-            let same = |table: &&Rc<Table<I>>| table.identity().number == number;
-            old.all_tables().chain(&opened).find(same).map(Rc::clone)
-        };
-        let new = Rc::new(LiveVersion::new(manifest.state().version.clone(), find));
-        let gone = |table: &&Rc<Table<I>>| {
-            let number = table.identity().number;
-            !new.all_tables().any(|kept| kept.identity().number == number)
-        };
-        self.obsolete
-            .borrow_mut()
-            .extend(old.all_tables().filter(gone).map(Rc::clone));
-        *self.live.borrow_mut() = new;
+        let mut tables: BTreeMap<u64, Rc<Table<I>>> = old
+            .all_tables()
+            .chain(&opened)
+            .map(|table| (table.identity().number, Rc::clone(table)))
+            .collect();
+        let new = LiveVersion::new(manifest.state().version.clone(), |number| {
+            tables.get(&number).cloned()
+        });
+        for table in new.all_tables() {
+            tables.remove(&table.identity().number);
+        }
+        self.obsolete.borrow_mut().extend(tables.into_values());
+        *self.live.borrow_mut() = Rc::new(new);
         self.installs.set(self.installs.get() + 1);
         at_once();
         drop(manifest);

@@ -158,6 +158,7 @@ impl<I: Io> Shard<I> {
                     self.health.read_only(&error);
                     self.refuse_waiting(&error);
                     if self.closing.get() {
+                        self.close_error.borrow_mut().get_or_insert(error.clone());
                         return Err(error);
                     }
                     self.io.sleep(ROOM_RETRY).await;
@@ -223,7 +224,7 @@ impl<I: Io> Shard<I> {
     /// Marks the log as closed cleanly. A log that could not be written is closed as it is.
     pub(crate) async fn close_log(&self, wal: Writer<I>) {
         if let Err(error) = wal.close().await {
-            self.merging.note_error(&error);
+            self.close_error.borrow_mut().get_or_insert(error);
         }
         let spare = self.segments.spare.borrow_mut().take();
         if let Some(spare) = spare {

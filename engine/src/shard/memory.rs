@@ -19,6 +19,8 @@ pub struct Immutable {
     /// The first frame that is still needed once this memtable is a table. Unknown until the group that was gathering
     /// at the rotation has been logged as far as this memtable's entries go.
     pub floor: Cell<Option<WalFloor>>,
+    /// Whether it holds entries that are in no WAL, so that only its flush makes them durable.
+    pub unlogged: bool,
 }
 
 /// The memtables of a shard.
@@ -29,6 +31,9 @@ pub struct Memory {
     immutables: RefCell<VecDeque<Rc<Immutable>>>,
     /// Whether the active memtable holds entries that are in no WAL.
     unlogged: Cell<bool>,
+    /// Rotations and retirements so far: a flush waits until the second has reached what the first was.
+    rotated: Cell<u64>,
+    retired: Cell<u64>,
 }
 
 impl Memory {
@@ -81,12 +86,14 @@ impl Memory {
     /// Turns the active memtable into the newest immutable and starts an empty one.
     pub fn rotate(&self) -> Rc<Immutable> {
         let full = std::mem::take(&mut *self.active.borrow_mut());
+        let unlogged = self.unlogged.replace(false);
         let immutable = Rc::new(Immutable {
             memtable: full,
             floor: Cell::new(None),
+            unlogged,
         });
         self.immutables.borrow_mut().push_front(Rc::clone(&immutable));
-        self.unlogged.set(false);
+        self.rotated.set(self.rotated.get() + 1);
         immutable
     }
 
@@ -107,9 +114,24 @@ impl Memory {
         self.unlogged.set(true);
     }
 
-    /// Whether it does.
+    /// Whether any memtable does.
     pub fn has_unlogged(&self) -> bool {
         self.unlogged.get()
+            || self
+                .immutables
+                .borrow()
+                .iter()
+                .any(|immutable| immutable.unlogged)
+    }
+
+    /// Memtables rotated out so far.
+    pub fn rotated(&self) -> u64 {
+        self.rotated.get()
+    }
+
+    /// Of those, how many are tables now.
+    pub fn retired(&self) -> u64 {
+        self.retired.get()
     }
 
     /// Looks a key up in every memtable, newest first, and hands what it finds to `f`; `None` if none knows the key.

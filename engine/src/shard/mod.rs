@@ -37,6 +37,7 @@ use std::rc::Rc;
 pub use write::Begun;
 
 use crate::compaction::stall::{self, Pressure, Stall};
+use crate::error::Error;
 use crate::io::Io;
 use crate::shard::compact::Merging;
 use crate::shard::config::{ShardConfig, Tuning};
@@ -71,6 +72,8 @@ pub struct Shard<I: Io> {
     counters: Counters,
     torn_tail_bytes: u64,
     closing: Cell<bool>,
+    /// The first failure met while closing.
+    close_error: RefCell<Option<Error>>,
     /// Background tasks that have not ended.
     tasks: Cell<usize>,
     /// Opened for: a group may be due.

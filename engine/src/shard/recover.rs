@@ -107,6 +107,7 @@ impl<I: Io> Shard<I> {
             counters: Counters::default(),
             torn_tail_bytes,
             closing: Cell::new(false),
+            close_error: RefCell::new(None),
             tasks: Cell::new(0),
             work: Gate::default(),
             room: Gate::default(),
@@ -171,8 +172,19 @@ impl<I: Io> Shard<I> {
         }
         let manifest = self.manifest.take().await.keep();
         let closed = if healthy { manifest.close().await } else { Ok(()) };
-        flushed.and(closed)
+        let logged = self.close_error.take().map_or(Ok(()), Err);
+        let kept = if self.memory.has_unlogged() {
+            Err(lost_unlogged())
+        } else {
+            Ok(())
+        };
+        logged.and(flushed).and(closed).and(kept)
     }
+}
+
+fn lost_unlogged() -> Error {
+    let cause = "writes of durability None could not be flushed before the close and are lost";
+    Error::new(ErrorKind::Io, "closing a shard", cause)
 }
 
 fn wal_owner(place: &Place) -> wal::Owner {

@@ -217,11 +217,6 @@ impl<I: Io> Shard<I> {
         self.staging.ended.get()
     }
 
-    /// Whether a batch waits to be logged.
-    pub(crate) fn has_staged(&self) -> bool {
-        !self.staging.open.borrow().is_empty() || !self.staging.in_flight.borrow().is_empty()
-    }
-
     /// Whether no rotation is outstanding.
     pub(crate) fn rotation_done(&self) -> bool {
         !self.staging.rotate.get()

@@ -227,6 +227,19 @@ pub async fn prepare<I: Io>(
     prepared
 }
 
+/// Renames an obsolete segment; one of another length, from when that was tuned differently, is replaced instead.
+async fn recycle_as<I: Io>(io: &I, old: &Path, new: &Path, segment_bytes: u64) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("recycling a WAL segment", old, None, &e);
+    let file = io.open(old, OpenOptions::READ).await.map_err(failed)?;
+    let bytes = file.bytes().await.map_err(failed)?;
+    file.close().await.map_err(failed)?;
+    if bytes == segment_bytes {
+        return io.rename(old, new).await.map_err(failed);
+    }
+    io.remove(old).await.map_err(failed)?;
+    fill(io, new, segment_bytes).await
+}
+
 async fn fill<I: Io>(io: &I, path: &Path, segment_bytes: u64) -> Result<()> {
     let failed = |e: std::io::Error| Error::io("filling a WAL segment", path, None, &e);
     let file = io.open(path, OpenOptions::CREATE).await.map_err(failed)?;
