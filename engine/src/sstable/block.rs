@@ -5,6 +5,7 @@
 //! than that with its predecessor is on the same side of the wanted key and is skipped unread.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::entries::{self, RawEntry, common_prefix, order_after};
 use super::format::{BlockHandle, BlockType, FormatError, Seal, unseal_block};
@@ -172,7 +173,7 @@ impl Block {
 
     /// The bytes at a place that a [`RawEntry`] of this block names.
     #[inline]
-    pub(crate) fn bytes_at(&self, range: std::ops::Range<usize>) -> &[u8] {
+    pub(crate) fn bytes_at(&self, range: Range<usize>) -> &[u8] {
         &self.payload[range]
     }
 
@@ -189,10 +190,10 @@ impl Block {
         }
     }
 
-    /// The first restart point that is not before (`key`, `bound`); the count of them where all are.
+    /// The first restart point within `range` that is not before (`key`, `bound`); the range's end where all are.
     #[inline]
-    pub(crate) fn search_restarts(&self, key: &[u8], bound: u64) -> usize {
-        let (mut low, mut high) = (0, self.restarts);
+    pub(crate) fn search_restarts_in(&self, range: Range<usize>, key: &[u8], bound: u64) -> usize {
+        let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = low.midpoint(high);
             if self.restart_is_before(middle, key, bound) {
@@ -212,7 +213,7 @@ impl Block {
         if self.restarts <= 1 {
             return 0;
         }
-        match self.search_restarts(key, bound) {
+        match self.search_restarts_in(0..self.restarts, key, bound) {
             0 => 0,
             after => self.restart(after - 1),
         }

@@ -51,10 +51,6 @@ fn probes_for(bits_per_key: u32) -> u32 {
 }
 
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the product of two 32-bit numbers, shifted by 32"
-)]
 fn line_index(hash: u64, lines: usize) -> usize {
     (((hash & 0xffff_ffff) * lines as u64) >> 32) as usize
 }
@@ -69,7 +65,6 @@ fn probe_all(hash: u64, probes: u32, mut visit: impl FnMut(usize, u64) -> bool) 
             fresh = (fresh ^ (fresh >> 32)).wrapping_mul(GOLDEN);
             bits = fresh;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
         let bit = (bits >> 55) as usize;
         if !visit(bit / 64, 1 << (bit % 64)) {
             return false;

@@ -135,11 +135,6 @@ impl BlockHandle {
     pub fn bytes(self) -> usize {
         self.pages as usize * PAGE_BYTES
     }
-
-    /// The page after the block; `None` where no file can be so long.
-    pub(crate) fn end(self) -> Option<u32> {
-        self.page.checked_add(self.pages)
-    }
 }
 
 /// The part of a checksum's seed that comes from the table's identity; hashed once per file.
@@ -511,14 +506,14 @@ pub(crate) fn decode_footer(
 impl Footer {
     fn parts_are_adjacent(&self) -> bool {
         let end_page = self.file_bytes / PAGE_BYTES as u64;
-        let properties_end = self.properties.end().map(u64::from);
+        let after = |handle: BlockHandle| u64::from(handle.page) + u64::from(handle.pages);
         self.data_pages > 0
             && self.partitions > 0
             && self.top.pages > 0
             && self.properties.pages > 0
             && self.top.page > self.data_pages
-            && self.top.end() == Some(self.properties.page)
-            && properties_end.is_some_and(|end| end + 1 == end_page)
+            && after(self.top) == u64::from(self.properties.page)
+            && after(self.properties) + 1 == end_page
     }
 }
 

@@ -13,13 +13,14 @@
 
 use std::rc::Rc;
 
-use super::block::{Block, bound_of};
+use super::block::Block;
 use super::entries::{EntriesWriter, common_prefix};
 use super::filter::Filter;
 use super::format::{
     BlockHandle, BlockParts, BlockType, Compression, FormatError, Seal, padded_pages, seal_block,
     unseal_block,
 };
+use super::search::{Handle, SearchIndex};
 use crate::codec::varint;
 use crate::types::{PAGE_BYTES, Sequence};
 
@@ -182,7 +183,9 @@ impl PartitionHandle {
             pages: self.filter_pages + self.index_pages,
         }
     }
+}
 
+impl Handle for PartitionHandle {
     fn decode(mut value: &[u8]) -> Option<Self> {
         let mut take = || u32::try_from(varint::take(&mut value)?).ok();
         let handle = Self {
@@ -194,72 +197,56 @@ impl PartitionHandle {
         handle.page.checked_add(pages)?;
         (value.is_empty() && handle.index_pages > 0).then_some(handle)
     }
+
+    fn page(self) -> u32 {
+        self.page
+    }
+
+    fn end_page(self) -> u32 {
+        self.page + self.filter_pages + self.index_pages
+    }
 }
 
-fn decode_block_handle(mut value: &[u8]) -> Option<BlockHandle> {
-    let mut take = || u32::try_from(varint::take(&mut value)?).ok();
-    let handle = BlockHandle {
-        page: take()?,
-        pages: take()?,
-    };
-    handle.end()?;
-    (value.is_empty() && handle.pages > 0).then_some(handle)
+impl Handle for BlockHandle {
+    fn decode(mut value: &[u8]) -> Option<Self> {
+        let mut take = || u32::try_from(varint::take(&mut value)?).ok();
+        let handle = Self {
+            page: take()?,
+            pages: take()?,
+        };
+        handle.page.checked_add(handle.pages)?;
+        (value.is_empty() && handle.pages > 0).then_some(handle)
+    }
+
+    fn page(self) -> u32 {
+        self.page
+    }
+
+    fn end_page(self) -> u32 {
+        self.page + self.pages
+    }
 }
 
-/// The top index in memory, its handles checked and decoded.
-#[derive(Debug)]
-pub(crate) struct TopIndex {
-    block: Block,
-    handles: Box<[PartitionHandle]>,
-}
+/// The top index in memory.
+pub(crate) type TopIndex = SearchIndex<PartitionHandle>;
 
-impl TopIndex {
-    /// Checks that the partitions fill the pages from `first_page` to `end_page` without a gap.
-    pub(crate) fn new(block: Block, first_page: u32, end_page: u32) -> Result<Self, FormatError> {
-        const BAD: FormatError = FormatError::Malformed("the top index is malformed");
-        let mut handles = Vec::with_capacity(block.restarts());
-        let mut expected_page = first_page;
-        for index in 0..block.restarts() {
-            let entry = block.entry_at(block.restart(index)).ok_or(BAD)?;
-            let handle = PartitionHandle::decode(block.bytes_at(entry.value)).ok_or(BAD)?;
-            if handle.page != expected_page {
-                return Err(BAD);
-            }
-            expected_page = handle.whole().end().ok_or(BAD)?;
-            handles.push(handle);
-        }
-        if expected_page != end_page {
-            return Err(BAD);
-        }
-        Ok(Self {
-            block,
-            handles: handles.into(),
-        })
+/// Takes the top index, whose partitions must fill the pages from `first_page` to `end_page`.
+pub(crate) fn open_top_index(block: Block, first_page: u32, end_page: u32) -> Result<TopIndex, FormatError> {
+    let top = TopIndex::new(block)?;
+    let (first, last) = (top.handles().first(), top.handles().last());
+    if first.map(|h| h.page) != Some(first_page) || last.map(|h| h.end_page()) != Some(end_page) {
+        return Err(FormatError::Malformed(
+            "the partitions do not fill their part of the file",
+        ));
     }
-
-    /// All partitions, in key order.
-    pub(crate) fn handles(&self) -> &[PartitionHandle] {
-        &self.handles
-    }
-
-    /// The number of the partition that answers for (`key`, `at`); `None` where the table ends before it.
-    #[inline]
-    pub(crate) fn search(&self, key: &[u8], at: Sequence) -> Option<usize> {
-        let index = self.block.search_restarts(key, bound_of(at));
-        (index < self.handles.len()).then_some(index)
-    }
-
-    /// Bytes of memory held.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.block.held_bytes() + size_of_val::<[PartitionHandle]>(&self.handles)
-    }
+    Ok(top)
 }
 
 /// One partition in memory: the filter of its keys, and the index of its blocks.
 #[derive(Debug)]
 pub struct Partition {
     filter: Option<Filter>,
-    index: Block,
+    index: SearchIndex<BlockHandle>,
 }
 
 impl Partition {
@@ -277,27 +264,16 @@ impl Partition {
             "the whole partition was read"
         );
         let (filter_bytes, index_bytes) = bytes.split_at(handle.filter_pages as usize * PAGE_BYTES);
-        let mut filter = None;
-        if !filter_bytes.is_empty() {
-            let offset = handle.whole().offset();
-            let parse = || {
-                let unsealed = unseal_block(filter_bytes, seal, offset, BlockType::Filter)?;
-                let mut payload = Vec::new();
-                unsealed.unpack_into(&mut payload)?;
-                Filter::decode(&payload, unsealed.count)
-            };
-            filter = Some(parse().map_err(|error| (offset, error))?);
-        }
+        let offset = handle.whole().offset();
+        let filter = match filter_bytes {
+            [] => None,
+            bytes => Some(open_filter(bytes, seal, offset).map_err(|error| (offset, error))?),
+        };
         let at = BlockHandle {
             page: handle.page + handle.filter_pages,
             pages: handle.index_pages,
         };
-        let parse = || {
-            let index = Block::open(index_bytes, seal, at, BlockType::Index)?;
-            check_index(&index, data_pages)?;
-            Ok(index)
-        };
-        let index = parse().map_err(|error| (at.offset(), error))?;
+        let index = open_index(index_bytes, seal, at, data_pages).map_err(|error| (at.offset(), error))?;
         Ok(Rc::new(Self { filter, index }))
     }
 
@@ -310,26 +286,7 @@ impl Partition {
     /// The block that answers for (`key`, `at`); `None` where the partition ends before it.
     #[inline]
     pub(crate) fn search(&self, key: &[u8], at: Sequence) -> Option<BlockHandle> {
-        let index = self.index.search_restarts(key, bound_of(at));
-        if index == self.index.restarts() {
-            return None;
-        }
-        let entry = self.index.entry_at(self.index.restart(index))?;
-        decode_block_handle(self.index.bytes_at(entry.value))
-    }
-
-    /// The first block of the partition.
-    #[cfg(test)]
-    pub(crate) fn blocks(&self) -> Vec<BlockHandle> {
-        (0..self.index.restarts())
-            .map(|i| {
-                decode_block_handle(
-                    self.index
-                        .bytes_at(self.index.entry_at(self.index.restart(i)).unwrap().value),
-                )
-            })
-            .map(|handle| handle.expect("checked when the partition was opened"))
-            .collect()
+        self.index.search(key, at).map(|number| self.index.handle(number))
     }
 
     /// Bytes of memory held.
@@ -338,20 +295,29 @@ impl Partition {
     }
 }
 
-/// Every handle decodes, lies within the data, and follows the one before without a gap.
-fn check_index(index: &Block, data_pages: u32) -> Result<(), FormatError> {
-    const BAD: FormatError = FormatError::Malformed("the index is malformed");
-    let mut expected_page = None;
-    for number in 0..index.restarts() {
-        let entry = index.entry_at(index.restart(number)).ok_or(BAD)?;
-        let handle = decode_block_handle(index.bytes_at(entry.value)).ok_or(BAD)?;
-        let end = handle.end().filter(|&end| end <= data_pages).ok_or(BAD)?;
-        if expected_page.is_some_and(|page| page != handle.page) {
-            return Err(BAD);
-        }
-        expected_page = Some(end);
+fn open_filter(bytes: &[u8], seal: Seal, offset: u64) -> Result<Filter, FormatError> {
+    let unsealed = unseal_block(bytes, seal, offset, BlockType::Filter)?;
+    let mut payload = Vec::new();
+    unsealed.unpack_into(&mut payload)?;
+    Filter::decode(&payload, unsealed.count)
+}
+
+fn open_index(
+    bytes: &[u8],
+    seal: Seal,
+    at: BlockHandle,
+    data_pages: u32,
+) -> Result<SearchIndex<BlockHandle>, FormatError> {
+    let index = SearchIndex::<BlockHandle>::new(Block::open(bytes, seal, at, BlockType::Index)?)?;
+    // Handles follow each other, so the last is the farthest.
+    if index
+        .handles()
+        .last()
+        .is_none_or(|last| last.end_page() > data_pages)
+    {
+        return Err(FormatError::Malformed("the index points past the data"));
     }
-    Ok(())
+    Ok(index)
 }
 
 #[cfg(test)]

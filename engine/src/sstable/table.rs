@@ -16,7 +16,7 @@ use super::block::Block;
 use super::format::{
     BlockHandle, BlockType, Footer, FormatError, Seal, TableIdentity, decode_footer, unseal_block,
 };
-use super::index::{Partition, PartitionHandle, TopIndex};
+use super::index::{Partition, PartitionHandle, TopIndex, open_top_index};
 use super::properties::Properties;
 use crate::cache::{BlockCache as Cache, Weigh};
 use crate::error::{Error, ErrorKind, Result};
@@ -304,7 +304,7 @@ impl<I: Io> Table<I> {
         if let Some(pinned) = &self.pinned {
             return self.locate_in(&pinned[number], key, hash, at);
         }
-        let handle = self.top.handles()[number];
+        let handle = self.top.handle(number);
         match cache.get(self.identity.number, handle.page) {
             Some(Cached::Partition(partition)) => self.locate_in(&partition, key, hash, at),
             _ => Located::NeedPartition(handle),
@@ -320,7 +320,7 @@ impl<I: Io> Table<I> {
             Some(pinned) => pinned[number]
                 .search(key, at)
                 .map_or(Located::Absent, Located::Block),
-            None => Located::NeedPartition(self.top.handles()[number]),
+            None => Located::NeedPartition(self.top.handle(number)),
         }
     }
 
@@ -478,5 +478,5 @@ fn open_top(bytes: &[u8], seal: Seal, footer: &Footer) -> std::result::Result<To
             "the top index has another count of partitions than the footer",
         ));
     }
-    TopIndex::new(block, footer.data_pages, footer.top.page)
+    open_top_index(block, footer.data_pages, footer.top.page)
 }

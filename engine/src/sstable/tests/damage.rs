@@ -191,6 +191,52 @@ fn a_file_that_loses_its_end_while_open_gives_located_errors() {
 }
 
 #[test]
+fn every_failing_read_is_an_error_that_names_its_place_and_the_next_try_succeeds() {
+    let (entries, bytes) = sample();
+    let read_everything = |io: &MemoryIo, pin| -> Result<()> {
+        let table = Rc::new(block_on(Table::open(
+            io,
+            path(),
+            IDENTITY,
+            bytes.len() as u64,
+            pin,
+        ))?);
+        let cache = BlockCache::new(1 << 20);
+        for mut cursor in [
+            TableCursor::sequential(Rc::clone(&table)),
+            TableCursor::scan(Rc::clone(&table)),
+        ] {
+            cursor.seek(&entries[1].key, MAX_SEQUENCE);
+            assert_eq!(drain(&mut cursor, Some(&cache))?, entries[1..]);
+        }
+        for entry in &entries {
+            assert_eq!(
+                lookup(&table, &cache, &entry.key, MAX_SEQUENCE)?.as_ref(),
+                Some(entry)
+            );
+        }
+        Ok(())
+    };
+    for pin in [true, false] {
+        let clean = machine_with(bytes.clone());
+        read_everything(&clean, pin).unwrap();
+        assert!(clean.reads() >= 5, "{} reads", clean.reads());
+        for number in 0..clean.reads() {
+            let io = machine_with(bytes.clone());
+            io.fail_read(number);
+            let error = read_everything(&io, pin).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.file()),
+                (ErrorKind::Io, Some(path().as_path())),
+                "read {number}"
+            );
+            assert!(error.offset().is_some(), "read {number}: {error}");
+            read_everything(&io, pin).unwrap();
+        }
+    }
+}
+
+#[test]
 fn r17_decoders_refuse_random_bytes_without_panicking() {
     let mut rng = Rng(5);
     for _ in 0..200_000 {

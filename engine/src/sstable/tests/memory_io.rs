@@ -1,5 +1,5 @@
 //! A machine in memory for the tests and the bench of tables: files only, every I/O completes at its second poll, and
-//! the write or sync of a chosen number can be made to fail. The simulator is the place for anything harder.
+//! the read or write of a chosen number can be made to fail. The simulator is the place for anything harder.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ pub(crate) enum Fault {
 struct Machine {
     files: RefCell<BTreeMap<PathBuf, Rc<RefCell<Vec<u8>>>>>,
     reads: Cell<u64>,
+    read_fault: Cell<Option<u64>>,
     changes: Cell<u64>,
     fault: Cell<Option<(u64, Fault)>>,
     writes_running: Cell<usize>,
@@ -68,6 +69,11 @@ impl MemoryIo {
 
     pub(crate) fn most_writes_running(&self) -> usize {
         self.0.most_writes_running.get()
+    }
+
+    /// Makes the read with this number, from 0, fail with EIO.
+    pub(crate) fn fail_read(&self, number: u64) {
+        self.0.read_fault.set(Some(number));
     }
 
     /// Makes the write or sync with this number, from 0, fail.
@@ -120,8 +126,11 @@ impl File for MemoryFile {
         check_alignment(position, bytes);
         let this = self.clone();
         async move {
-            this.machine.reads.set(this.machine.reads.get() + 1);
+            let number = this.machine.reads.replace(this.machine.reads.get() + 1);
             later().await;
+            if this.machine.read_fault.get() == Some(number) {
+                return Err(Error::from_raw_os_error(5));
+            }
             let content = this.bytes.borrow();
             let start = content.len().min(usize::try_from(position).expect("small files"));
             let end = content.len().min(start + bytes);
