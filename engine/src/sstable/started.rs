@@ -23,11 +23,21 @@ impl<T> Started<T> {
         }
     }
 
+    /// Waits for its end and keeps the outcome. Dropped half-way, it can be called again.
+    pub(crate) async fn settle(&mut self) {
+        if let Self::Running(future) = self {
+            let output = future.as_mut().await;
+            *self = Self::Done(output);
+        }
+    }
+
     /// Waits for its end.
-    pub(crate) async fn wait(self) -> T {
-        match self {
-            Self::Running(future) => future.await,
-            Self::Done(output) => output,
+    pub(crate) async fn wait(mut self) -> T {
+        loop {
+            match self {
+                Self::Done(output) => return output,
+                Self::Running(_) => self.settle().await,
+            }
         }
     }
 }

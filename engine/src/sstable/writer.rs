@@ -37,6 +37,8 @@ pub struct TableWriter<I: Io> {
     offset: u64,
     in_flight: VecDeque<InFlight<I>>,
     spare: Vec<WriteBuf<I>>,
+    /// The first write that failed: nothing is written after it, and the table is never finished.
+    failed: Option<Error>,
 }
 
 impl<I: Io> std::fmt::Debug for TableWriter<I> {
@@ -76,6 +78,7 @@ impl<I: Io> TableWriter<I> {
             offset: 0,
             in_flight: VecDeque::with_capacity(WRITES_IN_FLIGHT),
             spare: Vec::with_capacity(WRITES_IN_FLIGHT),
+            failed: None,
         })
     }
 
@@ -111,6 +114,7 @@ impl<I: Io> TableWriter<I> {
     }
 
     async fn start_write(&mut self) -> Result<()> {
+        self.check_failed()?;
         while self.in_flight.len() >= WRITES_IN_FLIGHT {
             self.end_write().await?;
         }
@@ -125,28 +129,54 @@ impl<I: Io> TableWriter<I> {
         Ok(())
     }
 
+    /// Waits for the oldest write and checks it. A caller who drops this half-way loses no outcome, and a failure stays.
     async fn end_write(&mut self) -> Result<()> {
         const DOING: &str = "writing a table";
-        let Some(InFlight { offset, bytes, write }) = self.in_flight.pop_front() else {
+        let Some(oldest) = self.in_flight.front_mut() else {
             return Ok(());
         };
-        let (outcome, buf) = write.wait().await;
-        let written = outcome.map_err(|e| Error::io(DOING, &self.path, Some(offset), &e))?;
-        if written != bytes {
+        oldest.write.settle().await;
+        let Some(InFlight {
+            offset,
+            bytes,
+            write: Started::Done((outcome, buf)),
+        }) = self.in_flight.pop_front()
+        else {
+            unreachable!("the oldest write has just ended")
+        };
+        let was_short = outcome.is_ok();
+        let error = match outcome {
+            Ok(written) if written == bytes => {
+                if self.spare.len() < WRITES_IN_FLIGHT {
+                    self.spare.push(buf);
+                }
+                return Ok(());
+            }
+            Ok(written) => {
+                let cause = format!("a short write: {written} of {bytes} bytes");
+                Error::located(ErrorKind::Io, DOING, &self.path, Some(offset), cause)
+            }
+            Err(source) => Error::io(DOING, &self.path, Some(offset), &source),
+        };
+        self.failed = Some(error);
+        if was_short
+            && self
+                .io
+                .free_bytes(&self.path)
+                .await
+                .is_ok_and(|free| free < bytes as u64)
+        {
             // A full filesystem can show itself as a short write, and only the write after it would say ENOSPC.
-            let free = self.io.free_bytes(&self.path).await.unwrap_or(u64::MAX);
-            let kind = if free < bytes as u64 {
-                ErrorKind::NoSpace
-            } else {
-                ErrorKind::Io
-            };
-            let cause = format!("a short write: {written} of {bytes} bytes");
-            return Err(Error::located(kind, DOING, &self.path, Some(offset), cause));
+            self.failed = self
+                .failed
+                .take()
+                .map(|error| error.with_kind(ErrorKind::NoSpace));
         }
-        if self.spare.len() < WRITES_IN_FLIGHT {
-            self.spare.push(buf);
-        }
-        Ok(())
+        self.check_failed()
+    }
+
+    fn check_failed(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Writes the rest and makes the data durable. After an error the file is closed and removed.
@@ -181,6 +211,7 @@ impl<I: Io> TableWriter<I> {
         while !self.in_flight.is_empty() {
             self.end_write().await?;
         }
+        self.check_failed()?;
         assert_eq!(self.offset, summary.bytes, "every page was written, once");
         assert_eq!(self.offset % PAGE_BYTES as u64, 0, "a table is whole pages");
         self.file

@@ -67,6 +67,46 @@ fn r2_every_failing_write_or_sync_is_an_error_and_leaves_no_file() {
 }
 
 #[test]
+fn r2_a_failure_is_not_forgotten_by_a_caller_who_goes_on_or_drops_a_pump_half_way() {
+    let io = MemoryIo::default();
+    io.fail(0, Fault::Errno(5));
+    let error = block_on(async {
+        let mut writer = TableWriter::create(&io, path(), IDENTITY, &TableOptions::default())
+            .await
+            .unwrap();
+        for entry in &entries() {
+            writer.add(entry.entry());
+            if writer.needs_pump() {
+                // Polled once and dropped: whatever it was waiting for is still in flight.
+                let _ = futures_lite::future::poll_once(writer.pump()).await;
+            }
+        }
+        writer.finish().await.unwrap_err()
+    });
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Io, Some(0)));
+    assert_eq!(io.content(&path()), None);
+
+    let io = MemoryIo::default();
+    let summary = block_on(async {
+        let mut writer = TableWriter::create(&io, path(), IDENTITY, &TableOptions::default())
+            .await
+            .unwrap();
+        for entry in &entries() {
+            writer.add(entry.entry());
+            if writer.needs_pump() {
+                let _ = futures_lite::future::poll_once(writer.pump()).await;
+            }
+        }
+        writer.finish().await.unwrap()
+    });
+    assert_eq!(
+        io.content(&path()).unwrap(),
+        build(&entries(), &TableOptions::default()).0
+    );
+    assert_eq!(io.content(&path()).unwrap().len() as u64, summary.bytes);
+}
+
+#[test]
 fn an_existing_file_is_never_overwritten() {
     let io = machine_with(b"precious".to_vec());
     assert_eq!(write(&io, &entries()).unwrap_err().kind(), ErrorKind::Io);
