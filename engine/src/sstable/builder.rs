@@ -82,7 +82,7 @@ pub struct TableSummary {
     pub data_bytes: u64,
 }
 
-/// Builds one table. See the [module](self).
+/// Builds one table in memory: sorted entries in, pages of the file out.
 pub struct TableBuilder {
     identity: TableIdentity,
     seal: Seal,

@@ -51,7 +51,7 @@ enum Wanted {
     Failed(Error),
 }
 
-/// A cursor over one table. See the [module](self).
+/// A cursor over one table, owned. After a seek or an `advance`, `NeedBlock` asks for a [`TableCursor::load`].
 pub struct TableCursor<I: Io> {
     table: Rc<Table<I>>,
     feed: Feed<I>,

@@ -28,7 +28,7 @@ struct InFlight<I: Io> {
     write: Started<(std::io::Result<usize>, WriteBuf<I>)>,
 }
 
-/// Writes one table to a file. See the [module](self).
+/// Writes one table to a file: `add`, `pump` when `needs_pump`, then `finish` or `abandon`.
 pub struct TableWriter<I: Io> {
     io: I,
     file: I::File,
