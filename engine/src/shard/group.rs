@@ -101,6 +101,11 @@ impl Group {
         !self.staged.is_empty() && !self.refused.get()
     }
 
+    /// Whether any waiting batch goes to no WAL.
+    pub fn has_unlogged(&self) -> bool {
+        !self.unlogged.is_empty()
+    }
+
     /// Whether somebody asked for this group to be on stable storage now.
     pub fn wants_sync(&self) -> bool {
         self.wants_sync

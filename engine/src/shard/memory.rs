@@ -107,6 +107,7 @@ impl Memory {
             oldest.is_some_and(|o| Rc::ptr_eq(&o, flushed)),
             "the oldest immutable is flushed first"
         );
+        self.retired.set(self.retired.get() + 1);
     }
 
     /// Says that the active memtable holds entries that only a flush makes durable.

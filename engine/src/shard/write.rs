@@ -288,6 +288,9 @@ impl<I: Io> Shard<I> {
         self.staging.in_flight.take();
         match outcome {
             Ok(()) if !group.is_refused() => {
+                if group.has_unlogged() {
+                    self.memory.note_unlogged();
+                }
                 let sequences: Vec<_> = group.unapplied().map(|batch| self.apply(batch)).collect();
                 for (answer, sequence) in group.take_answers().into_iter().zip(sequences) {
                     answer_with(answer, Ok(Answer::Written(sequence)));

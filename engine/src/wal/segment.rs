@@ -208,12 +208,7 @@ pub async fn prepare<I: Io>(
         bytes: segment_bytes,
     };
     let made = match recycle {
-        Some(old) => {
-            let old = dir.join(segment_file_name(old));
-            io.rename(&old, &path)
-                .await
-                .map_err(|e| Error::io("recycling a WAL segment", &old, None, &e))
-        }
+        Some(old) => recycle_as(io, &dir.join(segment_file_name(old)), &path, segment_bytes).await,
         None => fill(io, &path, segment_bytes).await,
     };
     let prepared = match made {
