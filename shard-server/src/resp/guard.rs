@@ -1,0 +1,306 @@
+//! Finds where a request ends, before the parser sees it.
+//!
+//! The parser (`redis_protocol`) is sound on a whole, flat, bounded request. Three things it leaves to its caller: it
+//! starts over at each attempt, so a request arriving in many pieces would cost the square of its length; it recurses
+//! into nested arrays, so `*1\r\n*1\r\n…` would exhaust the stack; and it takes any length it is told. The guard walks
+//! the length prefixes once, remembers where it stopped, refuses what Redis refuses with the same words, and releases
+//! a request only when its last byte is there. It allocates nothing (R17).
+//!
+//! ```text
+//! request := '*' count CRLF ('$' length CRLF byte{length} CRLF){count}    an array of bulk strings
+//!          | line LF                                                      inline: words, as typed into telnet
+//! ```
+
+use super::{
+    MAX_ARGUMENTS, MAX_BULK_BYTES, MAX_COMMAND_BYTES, MAX_LINE_BYTES, ProtocolError, number::parse_i64,
+};
+
+/// A whole request at the start of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// An array of `arguments` bulk strings (at least one) in the first `bytes` bytes.
+    Array {
+        /// How many arguments there are.
+        arguments: usize,
+        /// Length of the request in bytes.
+        bytes: usize,
+    },
+    /// An inline command: the line is the first `line` bytes, the request the first `bytes` bytes.
+    Inline {
+        /// Length of the line without its end.
+        line: usize,
+        /// Length of the request in bytes.
+        bytes: usize,
+    },
+    /// An array of no arguments in the first `bytes` bytes: skipped without an answer.
+    Nothing {
+        /// Length of the request in bytes.
+        bytes: usize,
+    },
+}
+
+/// How far the request at the start of the input has been read. All positions count from that start.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Everything before this byte has been understood.
+    at: usize,
+    /// From `at` up to here there is no line end.
+    searched: usize,
+    /// Arguments in all, once their count was read.
+    arguments: Option<usize>,
+    /// Arguments still to come.
+    left: usize,
+}
+
+impl Guard {
+    /// The request at the start of `input`, `None` while it is not all there. Between two calls `input` may only grow,
+    /// until a request was returned and its bytes were taken off the front.
+    ///
+    /// # Errors
+    /// The input is not a request; it stays unreadable.
+    pub fn next(&mut self, input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+        assert!(
+            self.at <= input.len() || self.arguments.is_some(),
+            "the input only grows"
+        );
+        let Some(&first) = input.first() else {
+            return Ok(None);
+        };
+        let frame = if first == b'*' {
+            self.array(input)?
+        } else {
+            self.inline(input)?
+        };
+        match frame {
+            Some(_) => *self = Self::default(),
+            None if input.len() > MAX_COMMAND_BYTES => return Err(ProtocolError::CommandBytes),
+            None => {}
+        }
+        Ok(frame)
+    }
+
+    fn array(&mut self, input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+        let arguments = match self.arguments {
+            Some(arguments) => arguments,
+            None => match self.header(input, ProtocolError::MultibulkLine)? {
+                None => return Ok(None),
+                Some(text) => {
+                    let count = parse_i64(text).ok_or(ProtocolError::MultibulkLength)?;
+                    if count <= 0 {
+                        return Ok(Some(Frame::Nothing { bytes: self.at }));
+                    }
+                    let count = usize::try_from(count).map_err(|_| ProtocolError::MultibulkLength)?;
+                    if count > MAX_ARGUMENTS {
+                        return Err(ProtocolError::MultibulkLength);
+                    }
+                    self.arguments = Some(count);
+                    self.left = count;
+                    count
+                }
+            },
+        };
+        while self.left > 0 {
+            match input.get(self.at) {
+                None => return Ok(None),
+                Some(b'$') => {}
+                Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
+            }
+            let Some(text) = self.header(input, ProtocolError::BulkLine)? else {
+                return Ok(None);
+            };
+            let length = parse_i64(text)
+                .and_then(|n| usize::try_from(n).ok())
+                .filter(|&n| n <= MAX_BULK_BYTES)
+                .ok_or(ProtocolError::BulkLength)?;
+            // `at` may now lie beyond what has arrived: the next look waits until the input has grown so far.
+            self.at += length + 2;
+            self.searched = self.at;
+            self.left -= 1;
+            if self.at > MAX_COMMAND_BYTES {
+                return Err(ProtocolError::CommandBytes);
+            }
+        }
+        Ok((self.at <= input.len()).then_some(Frame::Array {
+            arguments,
+            bytes: self.at,
+        }))
+    }
+
+    /// The text of the prefix line at `at`, without its type byte; `at` then stands behind the line.
+    fn header<'a>(
+        &mut self,
+        input: &'a [u8],
+        endless: ProtocolError,
+    ) -> Result<Option<&'a [u8]>, ProtocolError> {
+        let from = self.searched.max(self.at);
+        let Some(end) = find(input, from, b'\r') else {
+            self.searched = input.len();
+            return if input.len() - self.at > MAX_LINE_BYTES {
+                Err(endless)
+            } else {
+                Ok(None)
+            };
+        };
+        self.searched = end;
+        if end + 1 >= input.len() {
+            return Ok(None);
+        }
+        let text = &input[self.at + 1..end];
+        if input[end + 1] != b'\n' {
+            let counting = self.arguments.is_none();
+            return Err(if counting {
+                ProtocolError::MultibulkLength
+            } else {
+                ProtocolError::BulkLength
+            });
+        }
+        self.at = end + 2;
+        self.searched = self.at;
+        Ok(Some(text))
+    }
+
+    fn inline(&mut self, input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+        let Some(end) = find(input, self.searched, b'\n') else {
+            self.searched = input.len();
+            return if input.len() > MAX_LINE_BYTES {
+                Err(ProtocolError::InlineLine)
+            } else {
+                Ok(None)
+            };
+        };
+        let line = if end > 0 && input[end - 1] == b'\r' {
+            end - 1
+        } else {
+            end
+        };
+        if line > MAX_LINE_BYTES {
+            return Err(ProtocolError::InlineLine);
+        }
+        Ok(Some(Frame::Inline { line, bytes: end + 1 }))
+    }
+}
+
+fn find(input: &[u8], from: usize, byte: u8) -> Option<usize> {
+    input[from..].iter().position(|&b| b == byte).map(|at| at + from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds `input` in one piece.
+    fn whole(input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+        Guard::default().next(input)
+    }
+
+    #[test]
+    fn a_request_is_released_at_its_last_byte_and_not_before() {
+        let request = b"*2\r\n$4\r\nECHO\r\n$3\r\na\r\n\r\n";
+        let mut guard = Guard::default();
+        for cut in 0..request.len() {
+            assert_eq!(guard.next(&request[..cut]), Ok(None), "cut at {cut}");
+        }
+        let frame = Frame::Array {
+            arguments: 2,
+            bytes: request.len(),
+        };
+        assert_eq!(guard.next(request), Ok(Some(frame)));
+        assert_eq!(guard.next(request), Ok(Some(frame)), "it starts afresh");
+    }
+
+    #[test]
+    fn inline_lines_end_at_the_line_feed() {
+        assert_eq!(whole(b"PING\r\nx"), Ok(Some(Frame::Inline { line: 4, bytes: 6 })));
+        assert_eq!(whole(b"PING\n"), Ok(Some(Frame::Inline { line: 4, bytes: 5 })));
+        assert_eq!(whole(b"\r\n"), Ok(Some(Frame::Inline { line: 0, bytes: 2 })));
+        assert_eq!(whole(b"PING"), Ok(None));
+    }
+
+    #[test]
+    fn empty_arrays_are_skipped() {
+        assert_eq!(whole(b"*0\r\n"), Ok(Some(Frame::Nothing { bytes: 4 })));
+        assert_eq!(whole(b"*-1\r\n"), Ok(Some(Frame::Nothing { bytes: 5 })));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_in_the_words_of_redis() {
+        let cases: [(&[u8], &str); 9] = [
+            (b"*x\r\n", "invalid multibulk length"),
+            (b"*65537\r\n", "invalid multibulk length"),
+            (b"*99999999999999999999\r\n", "invalid multibulk length"),
+            (b"*1\r\n:1\r\n", "expected '$', got ':'"),
+            (b"*1\r\n*1\r\n", "expected '$', got '*'"),
+            (b"*1\r\n$-1\r\n", "invalid bulk length"),
+            (b"*1\r\n$67108865\r\n", "invalid bulk length"),
+            (b"*1\r\n$a\r\n", "invalid bulk length"),
+            (b"*1\rx", "invalid multibulk length"),
+        ];
+        for (input, words) in cases {
+            let error = whole(input).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("Protocol error: {words}"),
+                "{}",
+                input.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn lines_without_end_are_refused_at_their_bound() {
+        for (start, error) in [
+            (b"*".as_slice(), ProtocolError::MultibulkLine),
+            (b"*1\r\n$".as_slice(), ProtocolError::BulkLine),
+            (b"P".as_slice(), ProtocolError::InlineLine),
+        ] {
+            let mut input = start.to_vec();
+            input.resize(start.len() + MAX_LINE_BYTES - 1, b'1');
+            assert_eq!(whole(&input), Ok(None));
+            input.resize(start.len() + MAX_LINE_BYTES + 1, b'1');
+            assert_eq!(whole(&input), Err(error));
+        }
+    }
+
+    #[test]
+    fn r17_a_declared_length_is_only_waited_for() {
+        let mut guard = Guard::default();
+        assert_eq!(guard.next(b"*65536\r\n$67108864\r\n"), Ok(None));
+        assert_eq!(guard.next(b"*65536\r\n$67108864\r\nx"), Ok(None));
+    }
+
+    #[test]
+    fn a_command_of_more_than_its_bound_is_refused_by_its_lengths_alone() {
+        let mut input = b"*9\r\n".to_vec();
+        for _ in 0..1 {
+            input.extend_from_slice(b"$67108864\r\n");
+            input.resize(input.len() + MAX_BULK_BYTES, b'x');
+            input.extend_from_slice(b"\r\n");
+        }
+        input.extend_from_slice(b"$67108864\r\n");
+        assert_eq!(whole(&input), Err(ProtocolError::CommandBytes));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_are_read_as_in_one(
+            input in proptest::collection::vec(prop_oneof![
+                Just(b'*'), Just(b'$'), Just(b'\r'), Just(b'\n'), Just(b'1'), Just(b'2'), any::<u8>()
+            ], 0..80),
+            cuts in proptest::collection::vec(0_usize..80, 0..8),
+        ) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(input.len())).collect();
+            cuts.sort_unstable();
+            let mut guard = Guard::default();
+            let mut early = None;
+            for cut in cuts {
+                match guard.next(&input[..cut]) {
+                    Ok(None) => {}
+                    other => { early = Some(other); break; }
+                }
+            }
+            let in_pieces = match early { Some(result) => result, None => guard.next(&input) };
+            prop_assert_eq!(in_pieces, whole(&input));
+        }
+    }
+}
