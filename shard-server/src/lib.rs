@@ -1,7 +1,35 @@
-//! The Redis-protocol server over the `corelane` engine: the wire and what needs no store.
+//! The Redis-protocol server over the `corelane` engine.
+//!
+//! ```text
+//! serve        opens the database, waits for a signal, drains, closes
+//!  └─ service      one core: its listener, its connections, their end
+//!      └─ connection   one client: receive, run what is there, send once
+//!          └─ pipeline     many commands as one batch to the engine, answers in order
+//!              ├─ command      what each command asks of the store: pure
+//!              ├─ query        what needs more than one round to the store: scans, counts, INFO
+//!              ├─ resp         bytes to arguments, answers to bytes: pure
+//!              └─ store        what the engine is asked for, so that tests can answer in memory
+//! ```
+//!
+//! Each connection lives on the core that accepted it. A command for a key of another core travels there together with
+//! its neighbours, one message per core and pipeline; a key of this core that memory holds is answered in place.
 
+pub mod command;
+pub mod connection;
 pub mod cursors;
 pub mod glob;
+pub mod info;
+pub mod options;
 pub mod output;
+pub mod pipeline;
+pub mod query;
 pub mod resp;
+pub mod serve;
+pub mod server;
+pub mod service;
 pub mod session;
+pub mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Error answers, in the words of Redis 7 where Redis has them: clients and people search for them.
+
+use std::borrow::Cow;
+
+use corelane::{Error, ErrorKind};
+
+use crate::resp::ProtocolError;
+use crate::resp::request::Arguments;
+
+/// The text of an error answer without its `-`, starting with its code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(pub Cow<'static, str>);
+
+/// How much of a client's own words an error repeats, in bytes (as Redis does).
+const QUOTED_BYTES: usize = 128;
+
+impl Failure {
+    /// The arguments do not follow the command's grammar.
+    pub const SYNTAX: Self = Self::fixed("ERR syntax error");
+    /// A number was wanted.
+    pub const NOT_AN_INTEGER: Self = Self::fixed("ERR value is not an integer or out of range");
+    /// The sum leaves 64 bits.
+    pub const OVERFLOW: Self = Self::fixed("ERR increment or decrement would overflow");
+    /// The negated decrement leaves 64 bits.
+    pub const DECREMENT_OVERFLOW: Self = Self::fixed("ERR decrement would overflow");
+    /// There is one database.
+    pub const DB_INDEX: Self = Self::fixed("ERR DB index is out of range");
+    /// Keys of several shards where one is needed.
+    pub const CROSS_SHARD: Self = Self::fixed(
+        "CROSSSLOT Keys in request don't hash to the same shard; give them one {hash tag} or send one command a key",
+    );
+    /// A key beyond the engine's limit.
+    pub const KEY_TOO_LONG: Self = Self::fixed("ERR key is longer than 65536 bytes");
+    /// The engine dropped an update without running it.
+    pub const NOT_RUN: Self = Self::fixed("ERR the update was not run; the server is shutting down");
+
+    /// An error whose text is known beforehand.
+    pub const fn fixed(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    /// An error of the general code with this text.
+    pub fn err(text: impl std::fmt::Display) -> Self {
+        Self(format!("ERR {text}").into())
+    }
+
+    /// The command takes another number of arguments. `name` is `command` or `command|subcommand`, in lower case.
+    pub fn arity(name: &str) -> Self {
+        Self(format!("ERR wrong number of arguments for '{name}' command").into())
+    }
+
+    /// There is no such command.
+    pub fn unknown_command(arguments: Arguments<'_>) -> Self {
+        let mut shown = String::new();
+        for argument in arguments.from(1) {
+            if shown.len() >= QUOTED_BYTES {
+                break;
+            }
+            let room = QUOTED_BYTES - shown.len();
+            shown.push_str(&format!("'{}' ", quoted(argument, room)));
+        }
+        let name = quoted(arguments.at(0), QUOTED_BYTES);
+        Self(format!("ERR unknown command '{name}', with args beginning with: {shown}").into())
+    }
+
+    /// There is no such subcommand of `command` (in lower case).
+    pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Self {
+        let (name, command) = (quoted(subcommand, QUOTED_BYTES), command.to_uppercase());
+        Self(format!("ERR unknown subcommand '{name}'. Try {command} HELP.").into())
+    }
+}
+
+/// The client's own bytes as text: at most `most`, up to a NUL.
+fn quoted(bytes: &[u8], most: usize) -> Cow<'_, str> {
+    let bytes = &bytes[..bytes.len().min(most)];
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end])
+}
+
+impl From<ProtocolError> for Failure {
+    fn from(error: ProtocolError) -> Self {
+        Self::err(error)
+    }
+}
+
+impl From<&Error> for Failure {
+    /// `MISCONF` is what Redis answers to writes while it cannot persist them; reads go on there, as here.
+    fn from(error: &Error) -> Self {
+        let code = match error.kind() {
+            ErrorKind::NoSpace | ErrorKind::Poisoned => "MISCONF",
+            ErrorKind::CrossShard => "CROSSSLOT",
+            ErrorKind::Busy => "TRYAGAIN",
+            _ => "ERR",
+        };
+        Self(format!("{code} {error}").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_commands_are_quoted_as_redis_does() {
+        let bytes = b"fooab";
+        let arguments = Arguments::new(bytes, &[(0, 3), (3, 4), (4, 5)]);
+        assert_eq!(
+            Failure::unknown_command(arguments).0,
+            "ERR unknown command 'foo', with args beginning with: 'a' 'b' "
+        );
+        let long = [b'x'; 1000];
+        let arguments = Arguments::new(&long, &[(0, 1000), (0, 500), (0, 500)]);
+        let text = Failure::unknown_command(arguments).0;
+        assert!(text.len() < 2 * QUOTED_BYTES + 60, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn an_engine_error_keeps_its_words_and_gets_a_code() {
+        let full = Error::new(ErrorKind::NoSpace, "writing", "no space left");
+        assert!(
+            Failure::from(&full)
+                .0
+                .starts_with("MISCONF writing: no space left")
+        );
+        let other = Error::new(ErrorKind::Corruption, "reading", "bad checksum");
+        assert!(Failure::from(&other).0.starts_with("ERR reading: bad checksum"));
+    }
+}

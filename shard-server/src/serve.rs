@@ -1,0 +1,116 @@
+//! The life of the server process: open, say where, wait for a signal, drain, close.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+
+use corelane::api::{Db, Durability};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::{flag, low_level};
+
+use crate::options::{MAX_CLIENTS, ServeOptions};
+use crate::server::{Server, Settings};
+use crate::service::RespService;
+
+/// Runs the server until SIGTERM, SIGINT or `SHUTDOWN`, then drains and closes it. A second signal while it drains ends
+/// the process at once, with status 1.
+///
+/// # Errors
+/// Why it did not start, or did not close cleanly, in words for an operator.
+pub fn serve(options: ServeOptions) -> Result<(), String> {
+    let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
+    let cores = options
+        .cores
+        .clone()
+        .unwrap_or_else(corelane::io::glommio::available_cores);
+    let server = Arc::new(Server::new(
+        Settings {
+            address: options.address,
+            data_dir: options.data_dir.clone(),
+            durability: options.durability,
+            max_clients: MAX_CLIENTS,
+            cores: cores.len(),
+        },
+        || {
+            // The signal is one that this process listens for, so that raising it cannot fail.
+            let _listened_for = low_level::raise(SIGTERM);
+        },
+    ));
+    let (started, starts) = mpsc::channel();
+    let db = open(&options, &cores, RespService::new(Arc::clone(&server), started))?;
+    let listening = starts.iter().take(cores.len()).collect::<Result<Vec<_>, _>>();
+    if let Err(why) = listening {
+        // The reason for not starting is the one to tell.
+        let _second = db.blocking().close();
+        return Err(why);
+    }
+    announce(&options, &cores, &server, &db);
+    let signal = signals.forever().next().unwrap_or(SIGTERM);
+    say(format_args!(
+        "{}: draining",
+        low_level::signal_name(signal).unwrap_or("a signal")
+    ));
+    db.blocking()
+        .close()
+        .map_err(|error| format!("closing the database: {error}"))?;
+    say("closed");
+    Ok(())
+}
+
+/// Signals that end the process: the first is waited for, a second one does not wait.
+fn end_signals() -> std::io::Result<Signals> {
+    let ending = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order the first signal finds the flag unset, then sets it.
+        flag::register_conditional_shutdown(signal, 1, Arc::clone(&ending))?;
+        flag::register(signal, Arc::clone(&ending))?;
+    }
+    Signals::new([SIGTERM, SIGINT])
+}
+
+fn open(options: &ServeOptions, cores: &[usize], service: RespService) -> Result<Db, String> {
+    let mut builder = Db::builder(&options.data_dir)
+        .cores(cores.to_vec())
+        .durability(options.durability)
+        .cache_bytes(options.cache_bytes)
+        .memtable_bytes(options.memtable_bytes);
+    if let Some(shards) = options.shards {
+        builder = builder.shards(shards);
+    }
+    builder
+        .service(service)
+        .open_blocking()
+        .map_err(|error| error.to_string())
+}
+
+fn announce(options: &ServeOptions, cores: &[usize], server: &Server, db: &Db) {
+    let address = server.address().unwrap_or(options.address);
+    let shards = db.blocking().stats().map_or(0, |stats| stats.shards.len());
+    let durability = match options.durability {
+        Durability::Sync => "sync: a write is answered once it is on stable storage",
+        Durability::Buffered => "buffered: a write is answered before it is on stable storage",
+        Durability::None => "none: writes are not logged; a crash loses those since the last flush",
+    };
+    say(format_args!(
+        "corelane {} listens on {address}",
+        env!("CARGO_PKG_VERSION")
+    ));
+    say(format_args!("  data        {}", options.data_dir.display()));
+    say(format_args!("  cores       {cores:?}, shards {shards}"));
+    say(format_args!("  durability  {durability}"));
+    say(format_args!(
+        "  talk to it  redis-cli -h {} -p {}",
+        address.ip(),
+        address.port()
+    ));
+    say("  end it      Ctrl-C, or SIGTERM");
+}
+
+/// One line on standard output; a reader that has gone away does not matter.
+fn say(line: impl Display) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
+}

@@ -1,0 +1,161 @@
+//! What all connections of the process share: settings, counts, scan cursors, the way to end it.
+//!
+//! Counts are kept per core and added once per round of a connection, so that no cache line travels per command.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use corelane::api::Durability;
+
+use crate::cursors::Cursors;
+
+/// What was decided at the start and is shown by `INFO` and `CONFIG GET`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// When writes are acknowledged.
+    pub durability: Durability,
+    /// Most clients at once.
+    pub max_clients: usize,
+    /// How many cores serve.
+    pub cores: usize,
+}
+
+/// Counts of one core.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CoreCounts {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections turned away at the limit.
+    pub rejected: AtomicU64,
+    /// Commands run.
+    pub commands: AtomicU64,
+    /// Commands answered with an error.
+    pub errors: AtomicU64,
+    /// Bytes received.
+    pub received_bytes: AtomicU64,
+    /// Bytes sent.
+    pub sent_bytes: AtomicU64,
+    /// Lookups by commands that found their key.
+    pub hits: AtomicU64,
+    /// Lookups by commands that did not.
+    pub misses: AtomicU64,
+}
+
+/// The process as its connections see it.
+pub struct Server {
+    /// What was decided at the start.
+    pub settings: Settings,
+    address: OnceLock<SocketAddr>,
+    cores: Box<[CoreCounts]>,
+    clients: AtomicUsize,
+    last_client: AtomicU64,
+    cursors: Mutex<Cursors>,
+    started: OnceLock<Duration>,
+    stop: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A client's place under the limit; given back when dropped.
+pub struct Seat<'a> {
+    server: &'a Server,
+    /// The client's number.
+    pub id: u64,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.server.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// A server that has not begun to listen. `stop` asks the process to end, as SIGTERM does.
+    pub fn new(settings: Settings, stop: impl Fn() + Send + Sync + 'static) -> Self {
+        let cores = (0..settings.cores).map(|_| CoreCounts::default()).collect();
+        Self {
+            settings,
+            address: OnceLock::new(),
+            cores,
+            clients: AtomicUsize::new(0),
+            last_client: AtomicU64::new(0),
+            cursors: Mutex::default(),
+            started: OnceLock::new(),
+            stop: Box::new(stop),
+        }
+    }
+
+    /// Where the server listens, once it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
+    }
+
+    /// Says where the first core listens, and when that was; the others follow it there.
+    pub fn listening(&self, address: SocketAddr, now: Duration) {
+        self.address.get_or_init(|| address);
+        self.started.get_or_init(|| now);
+    }
+
+    /// How long the server has listened.
+    pub fn uptime(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.started.get().copied().unwrap_or(now))
+    }
+
+    /// The counts of one core.
+    pub fn counts(&self, core: usize) -> &CoreCounts {
+        &self.cores[core]
+    }
+
+    /// One count over all cores.
+    pub fn total(&self, count: impl Fn(&CoreCounts) -> &AtomicU64) -> u64 {
+        self.cores
+            .iter()
+            .map(|core| count(core).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// A place for one more client; `None` at the limit.
+    pub fn admit(&self) -> Option<Seat<'_>> {
+        let limit = self.settings.max_clients;
+        let admitted = self
+            .clients
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n < limit).then_some(n + 1)
+            })
+            .is_ok();
+        admitted.then(|| Seat {
+            server: self,
+            id: self.last_client.fetch_add(1, Ordering::Relaxed) + 1,
+        })
+    }
+
+    /// How many clients are connected.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// The places of all scans. Held for a look-up, never over an await; nothing on the data path takes it.
+    pub fn cursors(&self) -> MutexGuard<'_, Cursors> {
+        // A panic while it was held cannot leave the table half changed in a way that matters: places are hints.
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the process to drain and end.
+    pub fn stop(&self) {
+        (self.stop)();
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,75 @@
+//! What the server asks of the engine, as one trait: a core of the engine answers in production, a map in tests.
+//!
+//! It is the surface of [`corelane::api::Core`] that a connection needs, and adds nothing to it.
+
+use std::time::Duration;
+
+use corelane::Result;
+use corelane::api::{Core, Op, Outcome, Page, ScanRange, Stats};
+use corelane::io::Io;
+
+/// One core's door to the whole database. Cheap to clone; stays on its core.
+pub trait Store: Clone + 'static {
+    /// The number of this core, from 0.
+    fn core(&self) -> usize;
+    /// The shard that owns a key.
+    fn shard_of(&self, key: &[u8]) -> u16;
+    /// Looks at a key's value where this core owns it and memory holds it; `None` otherwise.
+    fn read_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R>;
+    /// Runs requests, in order for each shard, and answers in the order of the requests.
+    fn execute(&self, ops: Vec<(u16, Op)>) -> impl Future<Output = Vec<Outcome>>;
+    /// One page of a range over all shards, in key order.
+    fn scan(&self, range: ScanRange) -> impl Future<Output = Result<Page>>;
+    /// How many keys there are, by walking them.
+    fn count(&self) -> impl Future<Output = Result<u64>>;
+    /// Every shard's counts.
+    fn stats(&self) -> impl Future<Output = Result<Stats>>;
+    /// Time since an arbitrary start.
+    fn now(&self) -> Duration;
+    /// Whether something more urgent waits for this core.
+    fn should_yield(&self) -> bool;
+    /// Lets it run.
+    fn yield_now(&self) -> impl Future<Output = ()>;
+}
+
+impl<I: Io> Store for Core<I> {
+    fn core(&self) -> usize {
+        self.index()
+    }
+
+    fn shard_of(&self, key: &[u8]) -> u16 {
+        Self::shard_of(self, key)
+    }
+
+    fn read_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+        self.get_resident(key, look)
+    }
+
+    async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
+        Self::execute(self, ops).await
+    }
+
+    async fn scan(&self, range: ScanRange) -> Result<Page> {
+        Self::scan(self, range).await
+    }
+
+    async fn count(&self) -> Result<u64> {
+        Self::count(self).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        Self::stats(self).await
+    }
+
+    fn now(&self) -> Duration {
+        self.io().now()
+    }
+
+    fn should_yield(&self) -> bool {
+        self.io().should_yield()
+    }
+
+    async fn yield_now(&self) {
+        self.io().yield_now().await;
+    }
+}

@@ -1,0 +1,247 @@
+//! A store in memory and a socket of scripted pieces, for tests of everything above the engine.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane::api::{Answer, Decision, Durability, Op, Outcome, Page, ScanRange, ShardStats, Stats};
+use corelane::codec::batch;
+use corelane::io::Stream;
+use corelane::types::Kind;
+use corelane::{Error, ErrorKind, Result};
+use futures_lite::future::block_on;
+
+use crate::connection::{Clients, serve};
+use crate::server::{Server, Settings};
+use crate::store::Store;
+
+/// A server of one core that ends nothing.
+pub(crate) fn server() -> Server {
+    let settings = Settings {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7379)),
+        data_dir: PathBuf::from("data"),
+        durability: Durability::Sync,
+        max_clients: 1000,
+        cores: 1,
+    };
+    Server::new(settings, || {})
+}
+
+#[derive(Default)]
+struct Inner {
+    data: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
+    batches: RefCell<Vec<usize>>,
+    fail_with: Cell<Option<ErrorKind>>,
+}
+
+/// Two shards: keys whose first byte is even, and the others. Only the first is resident here.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryStore(Rc<Inner>);
+
+impl MemoryStore {
+    /// How many requests each message to the store had.
+    pub(crate) fn batches(&self) -> Vec<usize> {
+        self.0.batches.borrow().clone()
+    }
+
+    /// Every request from now on fails so.
+    pub(crate) fn fail_with(&self, kind: ErrorKind) {
+        self.0.fail_with.set(Some(kind));
+    }
+
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) {
+        self.0.data.borrow_mut().insert(key.to_vec(), value.to_vec());
+    }
+
+    fn run(&self, op: Op) -> Outcome {
+        if let Some(kind) = self.0.fail_with.get() {
+            return Err(Error::new(kind, "testing", "it was told to fail"));
+        }
+        let mut data = self.0.data.borrow_mut();
+        match op {
+            Op::Get { key, .. } => Ok(Answer::Value(data.get(&key).cloned())),
+            Op::Write { batch: encoded, .. } => {
+                for op in batch::ops(&encoded) {
+                    let op = op.expect("the server encodes what can be read");
+                    match op.kind {
+                        Kind::Put => data.insert(op.key.to_vec(), op.value.to_vec()),
+                        Kind::Tombstone => data.remove(op.key),
+                    };
+                }
+                Ok(Answer::Written(1))
+            }
+            Op::Update { key, apply, .. } => match apply(data.get(&key).map(Vec::as_slice)) {
+                Decision::Put(value) => {
+                    data.insert(key, value);
+                    Ok(Answer::Written(1))
+                }
+                Decision::Delete => {
+                    data.remove(&key);
+                    Ok(Answer::Written(1))
+                }
+                Decision::Keep => Ok(Answer::Written(0)),
+            },
+            other => unreachable!("a connection does not send {other:?}"),
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn core(&self) -> usize {
+        0
+    }
+
+    fn shard_of(&self, key: &[u8]) -> u16 {
+        u16::from(key.first().is_some_and(|byte| byte % 2 == 1))
+    }
+
+    fn read_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+        let failing = self.0.fail_with.get().is_some();
+        (!failing && self.shard_of(key) == 0).then(|| look(self.0.data.borrow().get(key).map(Vec::as_slice)))
+    }
+
+    async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
+        self.0.batches.borrow_mut().push(ops.len());
+        ops.into_iter().map(|(_, op)| self.run(op)).collect()
+    }
+
+    async fn scan(&self, range: ScanRange) -> Result<Page> {
+        let data = self.0.data.borrow();
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for (key, value) in data.range((range.start, range.end)) {
+            if page.entries.len() == range.limit || bytes >= range.bytes_limit {
+                page.resume = page
+                    .entries
+                    .last()
+                    .map(|(key, _): &(Vec<u8>, Vec<u8>)| key.clone());
+                break;
+            }
+            let value = if range.keys_only {
+                Vec::new()
+            } else {
+                value.clone()
+            };
+            bytes += key.len() + value.len();
+            page.entries.push((key.clone(), value));
+        }
+        Ok(page)
+    }
+
+    async fn count(&self) -> Result<u64> {
+        Ok(self.0.data.borrow().len() as u64)
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        Ok(Stats {
+            shards: vec![ShardStats::default()],
+        })
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn should_yield(&self) -> bool {
+        true
+    }
+
+    async fn yield_now(&self) {
+        futures_lite::future::yield_now().await;
+    }
+}
+
+/// A socket whose client has said everything beforehand, in pieces.
+#[derive(Clone, Default)]
+pub(crate) struct Script(Rc<Spoken>);
+
+#[derive(Default)]
+struct Spoken {
+    incoming: RefCell<VecDeque<Vec<u8>>>,
+    answers: RefCell<Vec<u8>>,
+    sends: Cell<usize>,
+    largest_send: Cell<usize>,
+}
+
+impl Script {
+    pub(crate) fn new(pieces: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let script = Self::default();
+        // An empty piece would mean that the client has finished.
+        script
+            .0
+            .incoming
+            .borrow_mut()
+            .extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+        script
+    }
+
+    pub(crate) fn answers(&self) -> Vec<u8> {
+        self.0.answers.borrow().clone()
+    }
+
+    pub(crate) fn sends(&self) -> usize {
+        self.0.sends.get()
+    }
+
+    pub(crate) fn largest_send(&self) -> usize {
+        self.0.largest_send.get()
+    }
+}
+
+impl Stream for Script {
+    type RecvBuf = Vec<u8>;
+
+    async fn recv(&self) -> io::Result<Vec<u8>> {
+        Ok(self.0.incoming.borrow_mut().pop_front().unwrap_or_default())
+    }
+
+    async fn send(&self, batch: Vec<Vec<u8>>) -> (io::Result<()>, Vec<Vec<u8>>) {
+        let bytes = batch.iter().map(Vec::len).sum();
+        self.0.sends.set(self.0.sends.get() + 1);
+        self.0.largest_send.set(self.0.largest_send.get().max(bytes));
+        self.0.answers.borrow_mut().extend(batch.concat());
+        (Ok(()), batch)
+    }
+
+    async fn shutdown(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
+    }
+}
+
+/// Serves one client that says `pieces` over `store`, and returns its side of the talk.
+pub(crate) fn talk(store: &MemoryStore, pieces: impl IntoIterator<Item = Vec<u8>>) -> Script {
+    let script = Script::new(pieces);
+    let clients = Rc::new(Clients::default());
+    block_on(serve(
+        script.clone(),
+        1,
+        store.clone(),
+        Arc::new(server()),
+        clients,
+    ));
+    script
+}
+
+/// The answers to `pieces` over an empty store.
+pub(crate) fn answers(pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    talk(&MemoryStore::default(), pieces).answers()
+}
+
+/// A command as clients send it.
+pub(crate) fn command(arguments: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    crate::resp::reply::array(&mut out, arguments.len());
+    arguments
+        .iter()
+        .for_each(|argument| crate::resp::reply::bulk(&mut out, argument));
+    out
+}

@@ -1,0 +1,5 @@
+//! A connection over a store in memory: what it answers, in how many messages, and what it refuses.
+
+mod commands;
+mod hostile;
+mod pipelines;

@@ -1,0 +1,165 @@
+//! Many commands at once: order, batching, bounds.
+
+use proptest::prelude::*;
+
+use crate::pipeline::FLUSH_BYTES;
+use crate::testing::{MemoryStore, answers, command, talk};
+
+#[test]
+fn a_pipeline_is_one_message_to_the_store_and_one_send() {
+    let store = MemoryStore::default();
+    let input: Vec<u8> = (0..32)
+        .flat_map(|n| command(&[b"SET", format!("k{n}").as_bytes(), b"v"]))
+        .collect();
+    let script = talk(&store, [input]);
+    assert_eq!(store.batches(), [32]);
+    assert_eq!(script.sends(), 1);
+    assert_eq!(script.answers(), b"+OK\r\n".repeat(32));
+}
+
+#[test]
+fn resident_reads_need_no_message() {
+    let store = MemoryStore::default();
+    store.put(b"b", b"2");
+    let script = talk(&store, [b"GET b\r\nEXISTS b d\r\nMGET b d\r\n".to_vec()]);
+    assert_eq!(store.batches(), Vec::<usize>::new());
+    assert_eq!(script.answers(), b"$1\r\n2\r\n:1\r\n*2\r\n$1\r\n2\r\n$-1\r\n");
+}
+
+#[test]
+fn a_read_sees_the_writes_before_it_in_its_pipeline() {
+    let input = b"SET b 1\r\nGET b\r\nINCR b\r\nGET b\r\nPING\r\nDEL b\r\nEXISTS b\r\nGET b\r\n".to_vec();
+    assert_eq!(
+        answers([input]),
+        b"+OK\r\n$1\r\n1\r\n:2\r\n$1\r\n2\r\n+PONG\r\n:1\r\n:0\r\n$-1\r\n"
+    );
+}
+
+#[test]
+fn answers_keep_the_order_of_commands_whoever_gives_them() {
+    let store = MemoryStore::default();
+    store.put(b"b", b"resident");
+    store.put(b"a", b"remote");
+    let input = b"GET b\r\nGET a\r\nGET b\r\nPING\r\nMGET a b a\r\nNOPE\r\nDBSIZE\r\nGET a\r\n".to_vec();
+    let heard = String::from_utf8(talk(&store, [input]).answers()).unwrap();
+    assert_eq!(
+        heard,
+        "$8\r\nresident\r\n$6\r\nremote\r\n$8\r\nresident\r\n+PONG\r\n\
+         *3\r\n$6\r\nremote\r\n$8\r\nresident\r\n$6\r\nremote\r\n\
+         -ERR unknown command 'NOPE', with args beginning with: \r\n:2\r\n$6\r\nremote\r\n"
+    );
+}
+
+#[test]
+fn a_command_of_very_many_keys_runs_in_bounded_rounds() {
+    let store = MemoryStore::default();
+    let keys: Vec<Vec<u8>> = (0..60_000_u32).map(|n| format!("a{n}").into_bytes()).collect();
+    for key in &keys {
+        store.put(key, b"v");
+    }
+    for (name, expected) in [
+        ("MGET", format!("*60000\r\n{}", "$1\r\nv\r\n".repeat(60_000))),
+        ("EXISTS", ":60000\r\n".to_owned()),
+        ("DEL", ":60000\r\n".to_owned()),
+        ("EXISTS", ":0\r\n".to_owned()),
+    ] {
+        let arguments: Vec<&[u8]> = std::iter::once(name.as_bytes())
+            .chain(keys.iter().map(Vec::as_slice))
+            .collect();
+        let heard = talk(&store, [command(&arguments), command(&[b"PING"])]).answers();
+        assert!(
+            heard == format!("{expected}+PONG\r\n").as_bytes(),
+            "{name}: {} bytes",
+            heard.len()
+        );
+    }
+    assert!(store.batches().iter().all(|&ops| ops <= 1024));
+}
+
+#[test]
+fn answers_are_sent_before_many_more_are_made() {
+    let store = MemoryStore::default();
+    store.put(b"b", &[1; 100_000]);
+    let input: Vec<u8> = (0..200).flat_map(|_| command(&[b"GET", b"b"])).collect();
+    let script = talk(&store, [input]);
+    assert_eq!(script.answers().len(), 200 * (100_000 + 11));
+    assert!(
+        script.largest_send() < FLUSH_BYTES + 100_100,
+        "{}",
+        script.largest_send()
+    );
+}
+
+#[test]
+fn large_answers_from_the_store_make_the_rounds_smaller() {
+    let store = MemoryStore::default();
+    store.put(b"a", &vec![1; 1 << 20]);
+    let input: Vec<u8> = (0..600).flat_map(|_| command(&[b"GET", b"a"])).collect();
+    let script = talk(&store, [input]);
+    assert_eq!(script.answers().len(), 600 * ((1 << 20) + 12));
+    let batches = store.batches();
+    assert!(
+        batches[0] <= 128 && batches[1..].iter().all(|&ops| ops <= 8),
+        "{batches:?}"
+    );
+}
+
+/// A command line with keys of both shards, most of them sensible.
+fn any_command() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        Just("GET"),
+        Just("SET"),
+        Just("INCR"),
+        Just("MGET"),
+        Just("MSET"),
+        Just("DEL"),
+        Just("EXISTS"),
+        Just("PING"),
+        Just("ECHO"),
+        Just("KV.SCAN"),
+        Just("DBSIZE"),
+        Just("HELLO"),
+        Just("NOPE"),
+        Just("SCAN"),
+    ];
+    let argument = prop_oneof![
+        Just("a"),
+        Just("b"),
+        Just("c"),
+        Just("d"),
+        Just("1"),
+        Just("3"),
+        Just("0"),
+        Just("")
+    ];
+    let line = (word, proptest::collection::vec(argument, 0..4));
+    (line, any::<bool>()).prop_map(|((word, arguments), inline)| {
+        if inline {
+            let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+            return format!("{word} {}\r\n", quoted.join(" ")).into_bytes();
+        }
+        let words: Vec<&[u8]> = std::iter::once(word)
+            .chain(arguments)
+            .map(str::as_bytes)
+            .collect();
+        command(&words)
+    })
+}
+
+proptest! {
+    #[test]
+    fn however_the_bytes_arrive_the_answers_are_the_same(
+        commands in proptest::collection::vec(any_command(), 0..20),
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
+    ) {
+        let input = commands.concat();
+        let one_by_one = answers(commands);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+        cuts.extend([0, input.len()]);
+        cuts.sort_unstable();
+        let in_pieces = answers(cuts.windows(2).map(|pair| input[pair[0]..pair[1]].to_vec()));
+        prop_assert_eq!(String::from_utf8_lossy(&in_pieces), String::from_utf8_lossy(&one_by_one));
+        let byte_by_byte = answers(input.iter().map(|&byte| vec![byte]));
+        prop_assert_eq!(byte_by_byte, one_by_one);
+    }
+}
