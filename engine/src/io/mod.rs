@@ -24,6 +24,7 @@ use std::time::Duration;
 pub mod conformance;
 pub mod glommio;
 pub mod mailbox;
+mod scheduler;
 pub mod sim;
 
 /// How a file is opened.

@@ -1,14 +1,15 @@
 //! The glommio runtime behind the seam: the only place that names glommio.
 //!
-//! One pinned executor per core ([`start`]), each with one task queue per [`Class`]. Files are `DmaFile`s (`file.rs`),
-//! names and directories go to a blocking thread (`names.rs`), sockets are polled through the ring (`net.rs`), and
-//! `device.rs` knows what must be known of a device before its first file is opened. glommio 0.9.0 is the last
-//! release on crates.io; what it needs to be handled with care is written beside the code that handles it:
+//! One pinned executor per core ([`start`]). Files are `DmaFile`s (`file.rs`), names and directories go to a blocking
+//! thread (`names.rs`), sockets are polled through the ring (`net.rs`), and `device.rs` knows what must be known of a
+//! device before its first file is opened. The tasks are ours ([`super::scheduler`]); glommio runs them as one of its
+//! own and does what it does best, the rings. glommio 0.9.0 is the last release on crates.io; what it needs to be
+//! handled with care is written beside the code that handles it:
 //!
+//! - It goes to sleep over tasks that are ready to run, if its preempt timer or a message's eventfd fires at the wrong
+//!   moment; and while only background queues run, it looks at the ring no sooner than that timer fires (`run.rs`).
 //! - It learns whether a device can be polled by reading the first file opened there, and an empty file teaches it
 //!   the wrong answer (`device.rs`).
-//! - While only background queues run, the ring is looked at no sooner than the preempt timer fires, 100 ms by
-//!   default: so the period is an option here and small (`run.rs`).
 //! - Its error type loses the operating system's code on the way into `std::io::Error`; [`os_error`] keeps it.
 //! - Asking a `DmaFile` for its size asks its *path*, which is another file after a rename (`file.rs`).
 
@@ -25,9 +26,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::GlommioError;
 
+use super::scheduler::{self, Scheduler};
 use super::{Class, DirEntry, Io, OpenOptions};
 
-mod classes;
 mod device;
 mod file;
 mod names;
@@ -47,7 +48,7 @@ pub struct GlommioIo(Rc<Core>);
 
 /// What all clones of one core's [`GlommioIo`] share.
 struct Core {
-    queues: classes::Queues,
+    scheduler: Scheduler,
     /// Directories whose device is known to be primed, so that opening a file costs no further look at it.
     primed_dirs: RefCell<HashSet<PathBuf>>,
     /// Devices (`st_dev`) whose poll support this executor has learned from a file with bytes in it.
@@ -98,10 +99,9 @@ fn os_error<T>(error: GlommioError<T>) -> io::Error {
 }
 
 impl GlommioIo {
-    /// Must be called on a running executor.
-    fn new(preempt_period: Duration) -> Self {
+    fn new(scheduler: Scheduler) -> Self {
         Self(Rc::new(Core {
-            queues: classes::Queues::new(preempt_period),
+            scheduler,
             primed_dirs: RefCell::default(),
             primed_devices: RefCell::default(),
             part_bytes: RefCell::default(),
@@ -237,21 +237,19 @@ impl Io for GlommioIo {
     }
 
     fn spawn(&self, class: Class, task: impl Future<Output = ()> + 'static) {
-        self.0.queues.spawn(class, task);
+        self.0.scheduler.spawn(class, task);
     }
 
     fn set_shares(&self, class: Class, shares: u32) {
-        self.0.queues.set_shares(class, shares);
+        self.0.scheduler.set_shares(class, shares);
     }
 
     fn should_yield(&self) -> bool {
-        glommio::executor().need_preempt()
+        self.0.scheduler.should_yield()
     }
 
-    /// Not `yield_now`, which only goes to the back of its own task queue: this one leaves the queue, so the scheduler
-    /// picks again among all classes, and looks at the ring first if the preempt timer has fired.
     fn yield_now(&self) -> impl Future<Output = ()> + 'static {
-        async { glommio::executor().yield_task_queue_now().await }
+        scheduler::yield_now()
     }
 
     /// The standard library's hash keys: seeded by the operating system, different at every call.

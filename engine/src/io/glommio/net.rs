@@ -223,7 +223,7 @@ mod tests {
             }
             runs
         };
-        assert_eq!(runs(&[]), Vec::<usize>::new());
+        assert!(runs(&[]).is_empty());
         assert_eq!(runs(&[10, 20, 30]), [3]);
         assert_eq!(
             runs(&[0, GATHER_BYTES, 0, 1]),

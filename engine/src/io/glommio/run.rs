@@ -1,20 +1,33 @@
 //! Starting and ending pinned executors, one for each core given.
 //!
+//! **glommio 0.9.0 can sleep over ready tasks.** Its loop arms the preempt timer, then asks whether the latency ring has
+//! a completion *before* it runs the first task, and takes "yes" for "nothing to run": it parks, with nobody left to
+//! wake it (seen here within seconds; glommio/glommio pull request 53 describes it, unreleased). Two things put a
+//! completion there at that moment: the preempt timer, if it is short or the thread loses its core just then, and the
+//! eventfd of a wake-up from another thread, if it is written late. So the preempt timer is set far away
+//! ([`PREEMPT_PERIOD`]) and time slices are kept by our own scheduler; no queue of glommio's is latency-sensitive, so
+//! that the eventfd is written for sleepers only; and a heartbeat ([`HEARTBEAT`]) bounds what is left, a writer of
+//! the eventfd that loses its core between claiming the sleeper and waking it.
+//!
 //! Every thread first makes its executor (which is where a kernel, a limit or a missing core says no) and reports; only
 //! when all have one does any of them run. So a start that fails leaves nothing behind.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use glommio::timer::Timer;
 use glommio::{
     GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind,
 };
 use rustix::process::{Resource, Rlimit};
 
-use super::{Class, GlommioIo};
+use super::super::scheduler::Scheduler;
+use super::{GlommioIo, process_start};
 
 /// How executors are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +40,8 @@ pub struct StartOptions {
     /// Operations that each ring of an executor takes at once.
     pub ring_depth: usize,
     /// How long a task may run before [`should_yield`](super::Io::should_yield) asks it to stop, in microseconds; also
-    /// how long completions may wait while only background work runs. Each period costs a few system calls.
-    pub preempt_us: u64,
+    /// how long completions may wait while tasks are ready. Looking at the rings takes some 4 µs each time.
+    pub slice_us: u64,
 }
 
 impl Default for StartOptions {
@@ -37,13 +50,22 @@ impl Default for StartOptions {
             spin_before_park_us: 0,
             io_memory_bytes: 10 << 20,
             ring_depth: 128,
-            preempt_us: 250,
+            slice_us: 200,
         }
     }
 }
 
 /// Threads for blocking calls beside each executor: with two, a directory sync does not wait for a long unlink.
 const BLOCKING_THREADS: usize = 2;
+
+/// glommio's own preempt timer, which is not used: far away, see above.
+const PREEMPT_PERIOD: Duration = Duration::from_secs(3600);
+
+/// The longest that a wake-up is lost for. A hundred of these a second take some 0.1 % of an idle core.
+const HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// How far ahead the timer of [`visit_ring`] lies: a few times what it takes to register it.
+const VISIT_DELAY: Duration = Duration::from_nanos(300);
 
 /// How long an executor whose `main` has ended waits for file operations under way: far longer than a device takes.
 const QUIESCE_BOUND: Duration = Duration::from_secs(5);
@@ -97,7 +119,7 @@ impl CoreThread {
 }
 
 /// Starts one executor pinned to each of `cores`, in a thread named `corelane-<core>`, and runs `main` on it with its
-/// index in `cores`, under [`Class::Foreground`]. The executor ends when its `main` does; tasks still waiting then
+/// index in `cores`, under [`Class::Foreground`](super::Class::Foreground). The executor ends when its `main` does; tasks still waiting then
 /// never run again, and file operations under way are waited for.
 ///
 /// # Errors
@@ -168,12 +190,21 @@ where
                 Err(error) => return drop(say_made.send(Err(error))),
             };
             if say_made.send(Ok(())).is_ok() && wait_go.recv().is_ok() {
-                let preempt_period = Duration::from_micros(options.preempt_us);
                 executor.run(async move {
-                    let io = GlommioIo::new(preempt_period);
+                    // Cancelled when it is dropped, at the end.
+                    let _heartbeat = glommio::spawn_local(async {
+                        loop {
+                            glommio::timer::sleep(HEARTBEAT).await;
+                        }
+                    });
+                    let scheduler = Scheduler::new(Duration::from_micros(options.slice_us));
+                    let io = GlommioIo::new(scheduler.clone());
                     let main = main(index, io.clone());
-                    io.0.queues.spawn_joinable(Class::Foreground, main).await;
-                    quiesce(&io).await;
+                    let whole = async move {
+                        main.await;
+                        quiesce(&io).await;
+                    };
+                    scheduler.run(whole, visit_ring).await;
                 });
             }
         })?;
@@ -182,14 +213,14 @@ where
 
 fn make(core: usize, options: StartOptions) -> io::Result<LocalExecutor> {
     assert!(
-        options.preempt_us > 0,
-        "a preempt period of nothing would never let a task run"
+        options.slice_us > 0,
+        "a slice of nothing would look at the ring after every task"
     );
     LocalExecutorBuilder::new(Placement::Fixed(core))
         .spin_before_park(Duration::from_micros(options.spin_before_park_us))
         .io_memory(options.io_memory_bytes)
         .ring_depth(options.ring_depth)
-        .preempt_timer(Duration::from_micros(options.preempt_us))
+        .preempt_timer(PREEMPT_PERIOD)
         // Not on the pinned core, where glommio would put them: a system call there would take the core from us.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .make()
@@ -207,6 +238,32 @@ fn start_error(core: usize, memlock: Option<u64>, error: &io::Error) -> io::Erro
         error.kind(),
         format!("starting an executor on core {core} (locked memory: {limit}): {error}"),
     )
+}
+
+/// Lets glommio look at its rings, which it does only when none of its own tasks is ready: this one becomes ready
+/// through a timer that is due at once, which glommio finds after the rings.
+fn visit_ring() -> impl Future<Output = ()> {
+    let mut visit = None;
+    poll_fn(move |cx| {
+        if visit.is_some() {
+            // Woken, by the timer or by a completion: either way the rings were looked at.
+            return Poll::Ready(());
+        }
+        loop {
+            // A timer that is due when it is first polled is not registered: it must lie a little ahead, and it is
+            // made again if the core was lost meanwhile.
+            let mut timer = Timer::new(VISIT_DELAY);
+            let due = process_start().elapsed() + VISIT_DELAY;
+            if Pin::new(&mut timer).poll(cx).is_pending() {
+                visit = Some(timer);
+                // Were it not yet due when glommio gets there, glommio would sleep for it, which takes far longer.
+                while process_start().elapsed() <= due {
+                    std::hint::spin_loop();
+                }
+                return Poll::Pending;
+            }
+        }
+    })
 }
 
 /// Waits until no file operation is under way: the kernel writes into their buffers until then.
