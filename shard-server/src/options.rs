@@ -7,9 +7,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use corelane::api::Durability;
 
-/// Clients at once in one process; beyond it they are turned away.
-pub const MAX_CLIENTS: usize = 1000;
-
 /// A key-value server over the Corelane engine that speaks the Redis protocol.
 #[derive(Debug, Parser)]
 #[command(name = "corelane", version, args_conflicts_with_subcommands = true)]
@@ -53,6 +50,9 @@ pub struct ServeFlags {
     /// Size in MiB at which a shard's memtable is written out as a table.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     memtable_mib: u32,
+    /// Most clients at once; more are turned away.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_clients: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,6 +79,8 @@ pub struct ServeOptions {
     pub cache_bytes: usize,
     /// Memtable size in bytes.
     pub memtable_bytes: usize,
+    /// Most clients at once.
+    pub max_clients: usize,
 }
 
 impl Cli {
@@ -109,6 +111,7 @@ impl Cli {
             },
             cache_bytes: bytes(flags.cache_mib),
             memtable_bytes: bytes(flags.memtable_mib),
+            max_clients: usize::try_from(flags.max_clients).unwrap_or(usize::MAX),
             data_dir: flags.data_dir,
         })
     }

@@ -97,7 +97,7 @@ pub async fn answer<S: Store>(
         Query::Scan(query) => scan(query, store, server, output).await?,
         Query::Range(query) => range(query, store, output).await?,
         Query::Count => {
-            let count = store.count().await.map_err(|error| Failure::from(&error))?;
+            let count = store.count().await?;
             reply::integer(output.tail(), i64::try_from(count).unwrap_or(i64::MAX));
         }
         Query::Info(sections) => {
@@ -144,7 +144,7 @@ async fn scan<S: Store>(
             keys_only: true,
             at: None,
         };
-        let page = store.scan(range).await.map_err(|error| Failure::from(&error))?;
+        let page = store.scan(range).await?;
         keys = page.entries;
         resume = page.resume;
     }
@@ -209,7 +209,7 @@ async fn range<S: Store>(query: RangeQuery, store: &S, output: &mut Output) -> R
             keys_only: false,
             at: None,
         };
-        let page = store.scan(range).await.map_err(|error| Failure::from(&error))?;
+        let page = store.scan(range).await?;
         for (key, value) in page.entries {
             reply::bulk(entries.tail(), &key);
             entries.bulk(value);
@@ -236,10 +236,10 @@ fn is_empty(start: &Bound<Vec<u8>>, end: &Bound<Vec<u8>>) -> bool {
 }
 
 async fn describe<S: Store>(sections: Sections, store: &S, server: &Server) -> Result<String, Failure> {
-    let stats = store.stats().await.map_err(|error| Failure::from(&error))?;
+    let stats = store.stats().await?;
     let bytes = stats.total(|s| s.memtable_bytes + s.immutable_bytes + s.table_bytes());
     let keys = if sections.keyspace && bytes <= COUNTED_BYTES {
-        Some(store.count().await.map_err(|error| Failure::from(&error))?)
+        Some(store.count().await?)
     } else {
         None
     };

@@ -1,16 +1,18 @@
 //! The life of the server process: open, say where, wait for a signal, drain, close.
 
 use std::fmt::Display;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use corelane::api::{Db, Durability};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
-use crate::options::{MAX_CLIENTS, ServeOptions};
+use crate::options::ServeOptions;
 use crate::server::{Server, Settings};
 use crate::service::RespService;
 
@@ -20,6 +22,8 @@ use crate::service::RespService;
 /// # Errors
 /// Why it did not start, or did not close cleanly, in words for an operator.
 pub fn serve(options: ServeOptions) -> Result<(), String> {
+    refuse_used(options.address)?;
+    raise_open_files(options.max_clients);
     let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
     let cores = options
         .cores
@@ -30,7 +34,7 @@ pub fn serve(options: ServeOptions) -> Result<(), String> {
             address: options.address,
             data_dir: options.data_dir.clone(),
             durability: options.durability,
-            max_clients: MAX_CLIENTS,
+            max_clients: options.max_clients,
             cores: cores.len(),
         },
         || {
@@ -57,6 +61,41 @@ pub fn serve(options: ServeOptions) -> Result<(), String> {
         .map_err(|error| format!("closing the database: {error}"))?;
     say("closed");
     Ok(())
+}
+
+/// Refuses an address on which somebody listens already. The cores share theirs (`SO_REUSEPORT`), which would let a
+/// second server of the same user share it too, and the kernel deal its clients to either.
+fn refuse_used(address: SocketAddr) -> Result<(), String> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "listening on {address}: {error}; choose another address with --bind or --port"
+        )),
+    }
+}
+
+/// Descriptors beside those of clients: tables, WAL segments, rings and what they need, for many shards.
+const OTHER_FILES: u64 = 4096;
+
+/// Raises the soft limit on open files to the hard one: every client and every table holds a descriptor.
+fn raise_open_files(max_clients: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    let now = if raised.is_ok() { maximum } else { current };
+    let wanted = max_clients as u64 + OTHER_FILES;
+    if now.is_some_and(|now| now < wanted) {
+        say(format_args!(
+            "warning: at most {} files may be open, so that clients and tables may run out of descriptors; start the \
+             server behind `ulimit -n {wanted}` (systemd: LimitNOFILE={wanted}), or with a smaller --max-clients",
+            now.unwrap_or(0)
+        ));
+    }
 }
 
 /// Signals that end the process: the first is waited for, a second one does not wait.

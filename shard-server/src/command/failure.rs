@@ -96,6 +96,12 @@ impl From<&Error> for Failure {
     }
 }
 
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,6 @@
 //! Commands on one string value: `GET`, `SET`, `MGET`, `MSET`, `INCR` and its kin.
 
-use corelane::api::{Decision, Op, UpdateFn};
-use corelane::codec::batch;
+use corelane::api::{Batch, Decision, Op, UpdateFn};
 
 use super::{Action, Call, Failure, Shape, durability, update};
 use crate::resp::number::parse_i64;
@@ -52,15 +51,9 @@ pub fn set(call: &mut Call<'_>) -> Result<Action, Failure> {
     }
     let (key, value) = (call.arguments.at(1), call.arguments.at(2));
     if condition == Condition::Always && !previous {
-        let mut put = Vec::new();
-        batch::push_put(&mut put, key, value);
-        return Ok(Action::Write(
-            Op::Write {
-                batch: put,
-                durability: durability(call),
-            },
-            Shape::Ok,
-        ));
+        let mut batch = Batch::new();
+        batch.put(key, value)?;
+        return Ok(write(call, batch));
     }
     let value = value.to_vec();
     let decide = move |present: bool| match condition {
@@ -86,17 +79,19 @@ pub fn mset(call: &mut Call<'_>) -> Result<Action, Failure> {
     if call.arguments.count().is_multiple_of(2) {
         return Err(Failure::arity("mset"));
     }
-    let mut puts = Vec::new();
+    let mut batch = Batch::new();
     for place in (1..call.arguments.count()).step_by(2) {
-        batch::push_put(&mut puts, call.arguments.at(place), call.arguments.at(place + 1));
+        batch.put(call.arguments.at(place), call.arguments.at(place + 1))?;
     }
-    Ok(Action::Write(
-        Op::Write {
-            batch: puts,
-            durability: durability(call),
-        },
-        Shape::Ok,
-    ))
+    Ok(write(call, batch))
+}
+
+fn write(call: &Call<'_>, batch: Batch) -> Action {
+    let op = Op::Write {
+        batch: batch.into_encoded(),
+        durability: durability(call),
+    };
+    Action::Write(op, Shape::Ok)
 }
 
 /// `INCR key`.
