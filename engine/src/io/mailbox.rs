@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn many_senders_through_one_place_each_keep_their_order() {
         within_a_minute(|| {
-            const SENDERS: u64 = 4;
+            const SENDERS: usize = 4;
             const EACH: u64 = 10_000;
             // One place: nearly every send waits for room, so both kinds of wake-up are under test.
             let (sender, mut receiver) = mailbox(1);
@@ -420,17 +420,17 @@ mod tests {
                 })
                 .collect();
             drop(sender);
-            let mut next = [0; SENDERS as usize];
+            let mut next = [0; SENDERS];
             let mut batch = Vec::new();
             while block_on(receiver.recv_batch(&mut batch, 3)) > 0 {
                 assert!(batch.len() <= 3);
                 for (id, n) in batch.drain(..) {
-                    let expected = &mut next[usize::try_from(id).unwrap()];
+                    let expected = &mut next[id];
                     assert_eq!(n, *expected, "sender {id}");
                     *expected += 1;
                 }
             }
-            assert_eq!(next, [EACH; SENDERS as usize]);
+            assert_eq!(next, [EACH; SENDERS]);
             for thread in threads {
                 thread.join().unwrap();
             }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod checks;
 pub mod glommio;
 pub mod mailbox;
 mod scheduler;

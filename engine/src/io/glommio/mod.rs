@@ -37,6 +37,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::io) use device::unnamed_file;
 pub use file::{GlommioFile, ReadBuf, WriteBuf};
 pub use names::GlommioLock;
 pub use net::{GlommioListener, GlommioStream, RecvBuf};

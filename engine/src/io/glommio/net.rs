@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::ops::{Deref, Range};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
@@ -194,10 +194,13 @@ impl Stream for GlommioStream {
     }
 
     async fn shutdown(&self) -> io::Result<()> {
-        // Done at once by a system call: the stream is not borrowed across a wait.
-        let stream = self.0.stream.borrow();
-        let mut shutdown = std::pin::pin!(stream.shutdown(Shutdown::Both));
-        poll_fn(|cx| shutdown.as_mut().poll(cx)).await.map_err(os_error)
+        // glommio does it by a system call in the first poll, so the stream is not borrowed across a wait.
+        poll_fn(|cx| {
+            let stream = self.0.stream.borrow();
+            pin!(stream.shutdown(Shutdown::Both)).poll(cx)
+        })
+        .await
+        .map_err(os_error)
     }
 
     fn peer_addr(&self) -> io::Result<SocketAddr> {

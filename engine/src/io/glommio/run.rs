@@ -64,6 +64,9 @@ const PREEMPT_PERIOD: Duration = Duration::from_secs(3600);
 /// The longest that a wake-up is lost for. A hundred of these a second take some 0.1 % of an idle core.
 const HEARTBEAT: Duration = Duration::from_millis(10);
 
+/// How long the rings run on after the last task, for what its drop has left them: longer than a device's read.
+const SETTLE: Duration = Duration::from_millis(2);
+
 /// How far ahead the timer of [`visit_ring`] lies: a few times what it takes to register it.
 const VISIT_DELAY: Duration = Duration::from_nanos(300);
 
@@ -205,6 +208,8 @@ where
                         quiesce(&io).await;
                     };
                     scheduler.run(whole, visit_ring).await;
+                    // The tasks dropped last may have left closes and cancelled operations for the ring.
+                    glommio::timer::sleep(SETTLE).await;
                 });
             }
         })?;

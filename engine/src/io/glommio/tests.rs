@@ -330,7 +330,7 @@ fn one_task_receives_while_another_sends_more_than_the_sockets_hold() {
 
         // Some 40 MB each way: sending all before receiving any would block both ends for ever.
         let sizes = [1, 100, 5000, 70_000, 0, 200_000];
-        let byte_at = |position: usize| (position / 3) as u8;
+        let byte_at = |position: usize| (position / 3).to_le_bytes()[0];
         let rounds = 150;
         let total: usize = sizes.iter().sum::<usize>() * rounds;
         let sender = stream.clone();
@@ -597,6 +597,27 @@ fn an_executor_that_ends_waits_for_the_write_under_way() {
         }
     });
     assert_eq!(std::fs::metadata(dir.path().join("f")).unwrap().len(), 64 * PAGE);
+}
+
+#[test]
+fn operations_given_up_midway_and_tasks_left_waiting_harm_nothing() {
+    for _ in 0..10 {
+        on_core(|io, dir| async move {
+            let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
+            write(&file, filled(&io, 8 * PAGE_BYTES, 8), 0).await;
+            for page in 0..8 {
+                let mut read = Box::pin(file.read_at(page * PAGE, PAGE_BYTES));
+                // Polled once, so that it is under way, and then dropped.
+                std::future::poll_fn(|cx| std::task::Poll::Ready(read.as_mut().poll(cx).is_pending())).await;
+            }
+            let waits = file.clone();
+            io.spawn(Class::Compaction, async move {
+                std::future::pending::<()>().await;
+                drop(waits);
+            });
+            assert_eq!(file.read_at(0, PAGE_BYTES).await.unwrap().len(), PAGE_BYTES);
+        });
+    }
 }
 
 #[test]
