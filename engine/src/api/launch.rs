@@ -3,7 +3,9 @@
 //! 1. [`launch`] makes one mailbox and one [`CoreSeat`] per core, on the opener's thread.
 //! 2. Each seat runs on its core. The first is the leader: it takes the lock, reads the superblock or creates the
 //!    database, and tells the others.
-//! 3. Each core opens its shards (shards recover in parallel), reports, starts its service and serves its mailbox.
+//! 3. Each core reads its shards, in parallel. Only when all shards of all cores could be read does any core write: a
+//!    database that one shard keeps from opening is left as it was (R11, R13). Then each core starts its shards, reports,
+//!    starts its service and serves its mailbox.
 //! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports; the leader gives
 //!    the lock back last, once no core can write any more.
 
@@ -26,6 +28,7 @@ use crate::shard::Shard;
 use crate::shard::config::{Place, ShardConfig};
 use crate::shard::gate::Gate;
 use crate::shard::health::closed;
+use crate::shard::recover::ReadShard;
 use crate::shard::request::{Op, Outcome};
 use crate::shard::sequence::Commits;
 
@@ -146,13 +149,52 @@ enum Role {
     /// Finds the database and tells the others; waits for them at the end.
     Leader {
         tell: Vec<oneshot::Sender<Found>>,
+        vote: Vote,
         ended: Vec<oneshot::Receiver<()>>,
     },
     /// Waits for the leader; dropping `ended` says that this core can write no more.
     Follower {
         told: oneshot::Receiver<Found>,
+        vote: Vote,
         ended: oneshot::Sender<()>,
     },
+}
+
+/// How the cores agree that every shard could be read, so that writing may begin.
+enum Vote {
+    /// Hears every other core, then tells each of them.
+    Leader {
+        hear: Vec<oneshot::Receiver<Result<()>>>,
+        tell: Vec<oneshot::Sender<Result<()>>>,
+    },
+    /// Tells the leader, then hears it.
+    Follower {
+        tell: oneshot::Sender<Result<()>>,
+        hear: oneshot::Receiver<Result<()>>,
+    },
+}
+
+impl Vote {
+    /// Says how reading went on this core and waits for all others; the first core's error is everybody's.
+    async fn agree(self, own: Result<()>) -> Result<()> {
+        match self {
+            Self::Leader { hear, tell } => {
+                let mut all = own;
+                for core in hear {
+                    let heard = core.await.unwrap_or_else(|_| Err(closed()));
+                    all = all.and(heard);
+                }
+                for core in tell {
+                    let _gone = core.send(all.clone());
+                }
+                all
+            }
+            Self::Follower { tell, hear } => {
+                let _gone = tell.send(own);
+                hear.await.unwrap_or_else(|_| Err(closed()))
+            }
+        }
+    }
 }
 
 /// One core's part in an open database: run it on that core.
@@ -185,11 +227,19 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
     });
     let (tell, told): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
     let (end, ended): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
+    let (say, hear): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
+    let (decide, decided): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
+    let votes = say
+        .into_iter()
+        .zip(decided)
+        .map(|(tell, hear)| Vote::Follower { tell, hear });
     let followers = told
         .into_iter()
         .zip(end)
-        .map(|(told, ended)| Role::Follower { told, ended });
-    let roles = std::iter::once(Role::Leader { tell, ended }).chain(followers);
+        .zip(votes)
+        .map(|((told, ended), vote)| Role::Follower { told, vote, ended });
+    let vote = Vote::Leader { hear, tell: decide };
+    let roles = std::iter::once(Role::Leader { tell, vote, ended }).chain(followers);
     let (mut readies, mut closes, mut seats) = (Vec::new(), Vec::new(), Vec::new());
     for ((index, mailbox), role) in receivers.into_iter().enumerate().zip(roles) {
         let (ready, is_ready) = oneshot::channel();
@@ -220,7 +270,7 @@ impl CoreSeat {
             on_closed,
         } = self;
         let outcome = match role {
-            Role::Leader { tell, ended } => {
+            Role::Leader { tell, vote, ended } => {
                 let found = open_or_create(&io, &launch.path, &launch.options).await;
                 let (lock, found) = match found {
                     Ok(Opened { lock, superblock }) => (Some(lock), Ok(Arc::new(superblock))),
@@ -229,7 +279,7 @@ impl CoreSeat {
                 for follower in tell {
                     let _gone = follower.send(found.clone());
                 }
-                let outcome = serve(&launch, index, mailbox, &io, service, found, ready).await;
+                let outcome = serve(&launch, index, mailbox, &io, service, (found, vote), ready).await;
                 for follower in ended {
                     // It answers by going away.
                     let _gone = follower.await;
@@ -237,9 +287,9 @@ impl CoreSeat {
                 drop(lock);
                 outcome
             }
-            Role::Follower { told, ended } => {
+            Role::Follower { told, vote, ended } => {
                 let found = told.await.unwrap_or_else(|_| Err(closed()));
-                let outcome = serve(&launch, index, mailbox, &io, service, found, ready).await;
+                let outcome = serve(&launch, index, mailbox, &io, service, (found, vote), ready).await;
                 drop(ended);
                 outcome
             }
@@ -259,11 +309,11 @@ async fn serve<I: Io, S: Service>(
     mut mailbox: Receiver<Job>,
     io: &I,
     service: S,
-    found: Found,
+    (found, vote): (Found, Vote),
     ready: oneshot::Sender<Result<()>>,
 ) -> Result<()> {
     let opened = match found {
-        Ok(superblock) => open_shards(launch, index, io, &superblock).await,
+        Ok(superblock) => open_shards(launch, index, io, &superblock, vote).await,
         Err(error) => Err(error),
     };
     let core = match opened {
@@ -323,6 +373,7 @@ async fn open_shards<I: Io>(
     index: usize,
     io: &I,
     superblock: &Superblock,
+    vote: Vote,
 ) -> Result<Core<I>> {
     let routes = launch.routes.get_or_init(|| {
         Arc::new(Routes {
@@ -331,17 +382,12 @@ async fn open_shards<I: Io>(
         })
     });
     let shards = routes.slots.shards();
-    let opening = (0..shards)
+    let reading = (0..shards)
         .filter(|&shard| routes.core_of(shard) == index)
-        .map(|shard| Shard::open(io.clone(), shard_config(launch, superblock, shard)));
-    let mut hosted = Vec::new();
-    let mut failed = None;
-    for opened in join_all(opening).await {
-        match opened {
-            Ok(shard) => hosted.push(shard),
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
+        .map(|shard| ReadShard::read(io.clone(), shard_config(launch, superblock, shard)));
+    let (read, error) = split(join_all(reading).await);
+    vote.agree(error.map_or(Ok(()), Err)).await?;
+    let (hosted, failed) = split(join_all(read.into_iter().map(Shard::start)).await);
     let core = Core::new(io.clone(), index, Arc::clone(launch), Arc::clone(routes), hosted);
     match failed {
         None => Ok(core),
@@ -351,6 +397,16 @@ async fn open_shards<I: Io>(
             Err(error)
         }
     }
+}
+
+/// What succeeded, and the first error.
+fn split<T>(outcomes: Vec<Result<T>>) -> (Vec<T>, Option<Error>) {
+    let mut first = None;
+    let good = outcomes
+        .into_iter()
+        .filter_map(|outcome| outcome.map_err(|error| first.get_or_insert(error).clone()).ok())
+        .collect();
+    (good, first)
 }
 
 fn shard_config(launch: &Launch, superblock: &Superblock, shard: u16) -> ShardConfig {

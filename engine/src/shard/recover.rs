@@ -1,8 +1,9 @@
 //! A shard's life: created, opened, closed.
 //!
-//! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables. Then
-//! it writes, each step safe to be cut off and done again at the next open (R8): the manifest's torn tail is cut off →
-//! the WAL's torn tail is sealed off → orphans are removed → the tasks begin.
+//! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables
+//! ([`ReadShard::read`]). Once every shard of the database was read, each writes ([`Shard::start`]), every step safe to be
+//! cut off and done again at the next open (R8): the manifest's torn tail is cut off → orphans are removed → the WAL's
+//! torn tail is sealed off → the tasks begin.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,20 +69,20 @@ impl<I: Io> Shard<I> {
         manifest.close().await
     }
 
-    /// Opens a shard and recovers it; its tasks run until [`Shard::close`].
+    /// Mends what the read found torn, sweeps orphans and starts the shard's tasks; they run until [`Shard::close`].
     ///
     /// # Errors
-    /// `Corruption` or `Incompatible` naming file and offset; `Io`; `NoSpace`.
-    pub async fn open(io: I, config: ShardConfig) -> Result<Rc<Self>> {
-        let place = &config.place;
-        let options = manifest_options(&config.tuning);
-        let (mut manifest, _) = Manifest::open(&io, &place.dir, manifest_owner(place), options).await?;
-        let state = manifest.state().clone();
-        config.commits.at_least(state.last_sequence);
-        let live = open_version(&io, &config, &state).await?;
-        let memory = Memory::default();
-        let recovered = replay(&io, &config, &state, &memory).await?;
-
+    /// `Io`, `NoSpace`.
+    pub async fn start(read: ReadShard<I>) -> Result<Rc<Self>> {
+        let ReadShard {
+            io,
+            config,
+            mut manifest,
+            state,
+            live,
+            memory,
+            recovered,
+        } = read;
         manifest.repair().await?;
         let segments = Segments::new(needed_files(&state, &recovered), free_files(&state, &recovered));
         let next_file = sweep(&io, &config, &state).await?;
@@ -185,6 +186,43 @@ impl<I: Io> Shard<I> {
 fn lost_unlogged() -> Error {
     let cause = "writes of durability None could not be flushed before the close and are lost";
     Error::new(ErrorKind::Io, "closing a shard", cause)
+}
+
+/// A shard of which everything needed was read and to which nothing was written yet: see [`Shard::start`].
+pub struct ReadShard<I: Io> {
+    io: I,
+    config: ShardConfig,
+    manifest: Manifest<I>,
+    state: State,
+    live: LiveVersion<I>,
+    memory: Memory,
+    recovered: Recovered,
+}
+
+impl<I: Io> ReadShard<I> {
+    /// Reads a shard: manifest, tables, WAL. Writes nothing.
+    ///
+    /// # Errors
+    /// `Corruption` or `Incompatible` naming file and offset; `Io`.
+    pub async fn read(io: I, config: ShardConfig) -> Result<Self> {
+        let place = &config.place;
+        let options = manifest_options(&config.tuning);
+        let (manifest, _) = Manifest::open(&io, &place.dir, manifest_owner(place), options).await?;
+        let state = manifest.state().clone();
+        config.commits.at_least(state.last_sequence);
+        let live = open_version(&io, &config, &state).await?;
+        let memory = Memory::default();
+        let recovered = replay(&io, &config, &state, &memory).await?;
+        Ok(Self {
+            io,
+            config,
+            manifest,
+            state,
+            live,
+            memory,
+            recovered,
+        })
+    }
 }
 
 fn wal_owner(place: &Place) -> wal::Owner {
