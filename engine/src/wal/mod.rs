@@ -22,6 +22,9 @@ pub mod replay;
 pub mod segment;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use replay::{Recovered, TailState, recover};
 pub use segment::{Owner, Prepared, prepare, reopen};
 pub use writer::Writer;

@@ -9,9 +9,12 @@
 //! acknowledged, and it is the tail. What cannot be told apart is the very last group of a log that was not closed
 //! cleanly: if exactly that is damaged, it looks torn. A clean close writes a mark behind it for this reason.
 //!
+//! The manifest is a witness too: a log that ends before the floor has lost frames that were durable. And a frame that is
+//! whole but of an unknown kind is no tail: a newer version wrote it.
+//!
 //! The tail can be *untouched*: its page is all zeros, or a whole frame of an earlier life of the file. Then writing goes
-//! on right there. Or it may be *torn*; then the writer seals it off and goes on in another segment, and never trusts
-//! those pages again (R8).
+//! on right there. Or it may be *torn*, or lie behind the first parts of a batch whose last was never written; then the
+//! writer seals it off and goes on in another segment, and never trusts those pages again (R8).
 //!
 //! A failure to read is an error and never a tail.
 
@@ -91,13 +94,12 @@ pub async fn recover<I: Io>(
             }
             Ended::Tail { position, why } => {
                 let next_frame = replay.expected.unwrap_or(floor_frame.max(1));
-                let acknowledged =
-                    find_later_witness(io, dir, &segment, position, next_frame, &files).await?;
-                if let Some(witness) = acknowledged {
-                    let cause = format!("{why}; {witness} shows that frame {next_frame} was acknowledged");
-                    return Err(segment.damage(position, cause));
-                }
+                refuse_damage(io, dir, &segment, (position, &why), &replay, &files).await?;
                 let tail = match why {
+                    // Whatever follows would stand within the batch that was begun: it has to be sealed off.
+                    _ if replay.assembled.is_some() => TailState::Torn {
+                        bytes: segment.claimed_bytes(position).await?,
+                    },
                     FrameError::Empty => TailState::Untouched,
                     FrameError::Misplaced {
                         salt, position: at, ..
@@ -241,6 +243,46 @@ impl Replay {
             FrameKind::Group | FrameKind::First | FrameKind::Middle | FrameKind::Last | FrameKind::Mark => {}
         }
         Ok(None)
+    }
+}
+
+/// Decides whether what stands where the log seems to end was acknowledged once, or is from a newer version.
+async fn refuse_damage<I: Io>(
+    io: &I,
+    dir: &Path,
+    segment: &Reader<I>,
+    (position, why): (u64, &FrameError),
+    replay: &Replay,
+    files: &BTreeMap<u64, u64>,
+) -> Result<()> {
+    if let FrameError::Unknown(_) = why {
+        // Its checksum holds, so it was written whole: no torn tail, but something to keep.
+        let doing = "replaying the WAL";
+        return Err(Error::located(
+            ErrorKind::Incompatible,
+            doing,
+            &segment.path,
+            Some(position),
+            why.to_string(),
+        ));
+    }
+    let next_frame = replay.expected.unwrap_or(replay.floor_frame.max(1));
+    if next_frame < replay.floor_frame {
+        let cause = format!(
+            "{why}; the manifest shows that every frame before {} was durable",
+            replay.floor_frame
+        );
+        return Err(segment.damage(position, cause));
+    }
+    // The first frame's number is not known before it is read. One frame is written at a time, so any whole frame behind
+    // it shows that it was durable.
+    let doubted = replay.expected.unwrap_or(1);
+    match find_later_witness(io, dir, segment, position, doubted, files).await? {
+        None => Ok(()),
+        Some(witness) => {
+            let cause = format!("{why}; {witness} shows that frame {next_frame} was acknowledged");
+            Err(segment.damage(position, cause))
+        }
     }
 }
 

@@ -18,9 +18,11 @@
 //! page 1..    frames
 //! ```
 //!
-//! Preparing (R4): allocate, fill with zeros without `O_DSYNC`, header, sync the data, sync the directory. A segment
-//! that is no longer needed is recycled instead: renamed, and given a header with a new salt, under which none of its old
-//! frames is valid. Its pages were written and synced long ago, so it need not be filled again.
+//! Preparing (R4): allocate, fill with zeros without `O_DSYNC`, sync, header, sync, sync the directory. A segment that is
+//! no longer needed is recycled instead: renamed, and given a header with a new salt, under which none of its old frames
+//! is valid. Its pages were written and synced long ago, so it need not be filled again. Because the zeros are synced
+//! before the header is written, a file with a header of its own name and length was filled; any other (an interrupted
+//! preparation, a segment of another size) is removed and never recycled.
 
 use std::path::{Path, PathBuf};
 
@@ -207,8 +209,15 @@ pub async fn prepare<I: Io>(
         salt: io.random_u64(),
         bytes: segment_bytes,
     };
+    let recycle = match recycle {
+        Some(old) => reusable(io, dir, owner, old, segment_bytes).await,
+        None => None,
+    };
     let made = match recycle {
-        Some(old) => recycle_as(io, &dir.join(segment_file_name(old)), &path, segment_bytes).await,
+        Some(old) => io
+            .rename(&old, &path)
+            .await
+            .map_err(|e| Error::io("recycling a WAL segment", &old, None, &e)),
         None => fill(io, &path, segment_bytes).await,
     };
     let prepared = match made {
@@ -222,17 +231,38 @@ pub async fn prepare<I: Io>(
     prepared
 }
 
-/// Renames an obsolete segment; one of another length, from when that was tuned differently, is replaced instead.
-async fn recycle_as<I: Io>(io: &I, old: &Path, new: &Path, segment_bytes: u64) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("recycling a WAL segment", old, None, &e);
-    let file = io.open(old, OpenOptions::READ).await.map_err(failed)?;
-    let bytes = file.bytes().await.map_err(failed)?;
-    file.close().await.map_err(failed)?;
-    if bytes == segment_bytes {
-        return io.rename(old, new).await.map_err(failed);
+/// The path of segment `old` if it was filled once and has the wanted length. Any other is removed: its room is given
+/// back before the new one takes some.
+async fn reusable<I: Io>(io: &I, dir: &Path, owner: Owner, old: u64, segment_bytes: u64) -> Option<PathBuf> {
+    let path = dir.join(segment_file_name(old));
+    if is_filled(io, &path, owner, old, segment_bytes)
+        .await
+        .unwrap_or(false)
+    {
+        return Some(path);
     }
-    io.remove(old).await.map_err(failed)?;
-    fill(io, new, segment_bytes).await
+    // What cannot be removed now is swept at the next open.
+    let _swept_later = io.remove(&path).await;
+    None
+}
+
+async fn is_filled<I: Io>(
+    io: &I,
+    path: &Path,
+    owner: Owner,
+    number: u64,
+    segment_bytes: u64,
+) -> std::io::Result<bool> {
+    let file = io.open(path, OpenOptions::READ).await?;
+    let bytes = file.bytes().await?;
+    if bytes != segment_bytes {
+        file.close().await?;
+        return Ok(false);
+    }
+    let page = file.read_at(0, PAGE_BYTES).await?;
+    let filled = Header::decode(&page, owner, number, bytes).is_ok();
+    file.close().await?;
+    Ok(filled)
 }
 
 async fn fill<I: Io>(io: &I, path: &Path, segment_bytes: u64) -> Result<()> {
@@ -246,6 +276,7 @@ async fn fill<I: Io>(io: &I, path: &Path, segment_bytes: u64) -> Result<()> {
         write_whole::<I>(&file, path, zeros, position, "filling a WAL segment").await?;
         position += bytes;
     }
+    file.sync_data().await.map_err(failed)?;
     file.close().await.map_err(failed)
 }
 

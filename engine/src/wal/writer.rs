@@ -22,6 +22,8 @@ pub struct Writer<I: Io> {
     next_frame: u64,
     /// Every frame up to this one is on stable storage.
     durable: u64,
+    /// The parts written so far are not a whole batch.
+    within_batch: bool,
     poisoned: Option<Error>,
 }
 
@@ -42,6 +44,7 @@ impl<I: Io> Writer<I> {
             position,
             next_frame,
             durable: next_frame - 1,
+            within_batch: false,
             poisoned: None,
         }
     }
@@ -80,6 +83,7 @@ impl<I: Io> Writer<I> {
     /// If the payload exceeds [`Writer::room`].
     pub async fn write_group(&mut self, payload: &[u8]) -> Result<u64> {
         assert!(payload.len() <= self.room(), "the caller looks at the room first");
+        assert!(!self.within_batch, "no group stands within a large batch");
         self.write_frame(FrameKind::Group, payload).await
     }
 
@@ -93,6 +97,7 @@ impl<I: Io> Writer<I> {
             "parts have their own kinds"
         );
         assert!(part.len() <= self.room(), "the caller looks at the room first");
+        self.within_batch = kind != FrameKind::Last;
         self.write_frame(kind, part).await
     }
 
@@ -107,6 +112,7 @@ impl<I: Io> Writer<I> {
             continues,
         };
         let bytes = self.write_frame(FrameKind::Seal, &seal.encode()).await?;
+        self.within_batch = continues;
         let old = std::mem::replace(&mut self.segment, next);
         self.position = FIRST_FRAME;
         // Everything in it is durable; a failed close loses nothing but the descriptor.
@@ -115,13 +121,13 @@ impl<I: Io> Writer<I> {
     }
 
     /// Says on disk that every frame is durable, so that damage to the last group can be told from a torn tail, and
-    /// closes the file.
+    /// closes the file. A log left within a large batch gets no such mark: it would stand between the batch's parts.
     ///
     /// # Errors
     /// As for [`Writer::write_group`]; every acknowledged frame is safe all the same.
     pub async fn close(mut self) -> Result<()> {
         let has_room = self.position + RESERVED_BYTES <= self.segment.header.bytes;
-        if self.poisoned.is_none() && has_room {
+        if self.poisoned.is_none() && has_room && !self.within_batch {
             self.write_frame(FrameKind::Mark, &[]).await?;
         }
         let path = self.segment.path;
