@@ -1,8 +1,8 @@
 //! The tasks of one core: a queue for each [`Class`], and the core's time divided among them by shares.
 //!
 //! It is one future, [`Scheduler::run`], which the runtime polls on its thread. A poll runs ready tasks until none is
-//! left, or until a slice of time is over; then the runtime must look at its ring, where completions may wait, and poll
-//! again. Nothing here knows which runtime that is.
+//! left, or until a slice of time is over, or a less urgent class is to run after a more urgent one; then the runtime
+//! must look at its ring, where completions wait and requests are handed over, and poll again. Nothing here knows which runtime that is.
 //!
 //! **Choosing.** Each class has a virtual time: the time that its tasks ran, divided by its shares. The ready class
 //! with the least of it runs next, one poll of its oldest ready task; on a tie the more urgent class. So over a while
@@ -92,6 +92,16 @@ impl Fairness {
             .min_by_key(|&p| (self.virtual_time[p], p))?;
         self.floor = self.floor.max(self.virtual_time[place]);
         Some(place)
+    }
+
+    /// Another weight. What the class has run ahead of the others stays the same in real time: it was run up at the old
+    /// weight, and would be paid off at the new one for up to a thousand times as long.
+    fn set_shares(&mut self, place: usize, shares: u32) {
+        let ahead = self.virtual_time[place].saturating_sub(self.floor);
+        let rescaled = u128::from(ahead) * u128::from(self.shares[place]) / u128::from(shares);
+        let behind = self.virtual_time[place].min(self.floor);
+        self.virtual_time[place] = behind.saturating_add(u64::try_from(rescaled).unwrap_or(u64::MAX));
+        self.shares[place] = shares;
     }
 
     /// The class ran for `ran`.
@@ -231,7 +241,7 @@ impl Scheduler {
     /// Gives a class another weight. Panics outside 1 to 1000.
     pub(in crate::io) fn set_shares(&self, class: Class, shares: u32) {
         assert!((1..=1000).contains(&shares), "shares are 1 to 1000, not {shares}");
-        self.0.fairness.borrow_mut().shares[place(class)] = shares;
+        self.0.fairness.borrow_mut().set_shares(place(class), shares);
     }
 
     /// Whether the running task has had its slice.
@@ -336,6 +346,8 @@ impl Inner {
         self.running.set(true);
         let start = now();
         let mut time = start;
+        // The most urgent class of those that ran since the ring was looked at.
+        let mut most_urgent = CLASSES;
         let turn = loop {
             if ended.get() {
                 break Poll::Ready(Turn::Ended);
@@ -352,6 +364,11 @@ impl Inner {
                 }
                 continue;
             };
+            if place > most_urgent {
+                // What the more urgent class has asked of the device must not wait for this one's slice to be asked.
+                break Poll::Ready(Turn::SliceOver);
+            }
+            most_urgent = place;
             self.began.set(time);
             self.poll_next(place);
             let after = now();
@@ -481,6 +498,28 @@ mod tests {
     }
 
     #[test]
+    fn a_class_given_more_shares_need_not_work_off_its_few() {
+        let mut fairness = Fairness::new();
+        let (flush, compaction) = (place(Class::Flush), place(Class::Compaction));
+        let both = std::array::from_fn(|p| p == flush || p == compaction);
+        fairness.set_shares(flush, 1);
+        fairness.set_shares(compaction, 1000);
+        assert_eq!(fairness.pick(both), Some(flush));
+        // A thousand of the others' turns ahead, at one share.
+        fairness.charge(flush, MS);
+        fairness.set_shares(flush, 1000);
+        fairness.set_shares(compaction, 1000);
+        let turns: Vec<_> = (0..10)
+            .map(|_| {
+                let place = fairness.pick(both).unwrap();
+                fairness.charge(place, MS);
+                place
+            })
+            .collect();
+        assert_eq!(turns.iter().filter(|&&p| p == flush).count(), 5, "{turns:?}");
+    }
+
+    #[test]
     fn on_a_tie_the_more_urgent_runs_and_without_any_nobody() {
         let mut fairness = Fairness::new();
         assert_eq!(fairness.pick(all_ready()), Some(place(Class::Foreground)));
@@ -531,6 +570,31 @@ mod tests {
             visits.set(visits.get() + 1);
             futures_lite::future::yield_now()
         }));
+    }
+
+    #[test]
+    fn requests_of_the_urgent_are_handed_over_before_the_background_runs() {
+        let scheduler = Scheduler::new(Duration::from_secs(3600));
+        let log = Rc::new(RefCell::new(Vec::new()));
+        for class in [Class::Compaction, Class::Flush] {
+            let log = Rc::clone(&log);
+            scheduler.spawn(class, async move { log.borrow_mut().push(format!("{class:?}")) });
+        }
+        let seen = Rc::clone(&log);
+        let main = async move {
+            seen.borrow_mut().push("Foreground".to_owned());
+            while seen.borrow().len() < 5 {
+                yield_now().await;
+            }
+        };
+        futures_lite::future::block_on(scheduler.run(main, || {
+            log.borrow_mut().push("ring".to_owned());
+            futures_lite::future::yield_now()
+        }));
+        assert_eq!(
+            log.borrow()[..5],
+            ["Foreground", "ring", "Flush", "ring", "Compaction"].map(str::to_owned)
+        );
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Default for StartOptions {
             spin_before_park_us: 0,
             io_memory_bytes: 10 << 20,
             ring_depth: 128,
-            slice_us: 200,
+            slice_us: 100,
         }
     }
 }
