@@ -46,7 +46,7 @@ impl Address {
         );
         debug_assert!(offset < CHUNK_BYTES && offset.is_multiple_of(UNIT_BYTES));
         #[expect(clippy::cast_possible_truncation, reason = "both parts were just bounded")]
-        Self((chunk << UNIT_BITS | offset / UNIT_BYTES) as u32)
+        Self(((chunk << UNIT_BITS) | (offset / UNIT_BYTES)) as u32)
     }
 
     fn chunk(self) -> usize {
@@ -196,9 +196,9 @@ mod tests {
             CHUNK_BYTES,
             MAX_VALUE_BYTES,
         ];
-        let key = |i: usize| vec![i as u8; i * 31 % 70];
-        let value = |i: usize, bytes: usize| vec![0x80 | i as u8; bytes];
-        let put = |i: usize| pack_trailer(i as u64, Kind::Put);
+        let key = |i: u8| vec![i; usize::from(i) * 31 % 70];
+        let value = |i: u8, bytes: usize| vec![0x80 | i; bytes];
+        let put = |i: u8| pack_trailer(u64::from(i), Kind::Put);
         let at: Vec<_> = (0..)
             .zip(sizes)
             .map(|(i, n)| arena.append(put(i), &key(i), &value(i, n)))
@@ -207,7 +207,7 @@ mod tests {
             let entry = arena.entry(at);
             assert_eq!(
                 (entry.key, entry.sequence, entry.kind),
-                (&*key(i), i as u64, Kind::Put)
+                (&*key(i), u64::from(i), Kind::Put)
             );
             assert!(entry.value == value(i, n), "value of {n} bytes");
         }

@@ -22,8 +22,12 @@ pub(super) const SLOTS: usize = 64;
 /// and random keys, told apart by their first bytes, have no prefix to compare at all.
 const SKIP_STEP_BYTES: usize = 4;
 
-/// `last_insert` when the last change was not an insert that the next could continue.
-const NO_RUN: u16 = u16::MAX;
+/// A prefix up to this long is kept in the node, so that comparing with it costs no cache miss.
+const PREFIX_BYTES: usize = 32;
+
+/// Inserts side by side, in one direction, that make a run. A node splits unevenly only in a run, and a split ends it,
+/// so that no order of inserts can leave a node behind for every few records.
+const RUN_INSERTS: i16 = 16;
 
 /// Up to [`SLOTS`] record addresses, with their heads.
 #[derive(Debug, Clone)]
@@ -31,10 +35,14 @@ pub(super) struct Slots {
     heads: [u64; SLOTS],
     records: [Address; SLOTS],
     len: u16,
-    /// Where the last insert went, to tell a run of neighbouring inserts.
+    /// Where the last insert went.
     last_insert: u16,
+    /// How many inserts up to the last went each just above the one before; negative, just below.
+    run: i16,
     /// Bytes at the start of every key here that are the same, and not in the heads.
     skip: u32,
+    /// Those bytes, if they fit; else they are read from the first record.
+    prefix: [u8; PREFIX_BYTES],
 }
 
 impl Default for Slots {
@@ -43,8 +51,10 @@ impl Default for Slots {
             heads: [0; SLOTS],
             records: [Address::default(); SLOTS],
             len: 0,
-            last_insert: NO_RUN,
+            last_insert: 0,
+            run: 0,
             skip: 0,
+            prefix: [0; PREFIX_BYTES],
         }
     }
 }
@@ -96,12 +106,11 @@ impl Slots {
     }
 
     /// The bytes that all keys here start with and that the heads leave out.
-    fn prefix<'a>(&self, arena: &'a Arena) -> &'a [u8] {
-        if self.skip == 0 {
-            &[]
-        } else {
-            &arena.key(self.records[0])[..self.skip()]
-        }
+    fn prefix<'a>(&'a self, arena: &'a Arena) -> &'a [u8] {
+        let skip = self.skip();
+        self.prefix
+            .get(..skip)
+            .unwrap_or_else(|| &arena.key(self.records[0])[..skip])
     }
 
     /// How many records here are at or before `target` in internal order.
@@ -136,10 +145,21 @@ impl Slots {
         self.heads[index] = head(key, self.skip());
         self.records[index] = record;
         self.len += 1;
+        self.run = match self.direction(index) {
+            0 => 0,
+            1 => self.run.max(0) + 1,
+            _ => self.run.min(0) - 1,
+        };
         #[expect(clippy::cast_possible_truncation, reason = "below SLOTS")]
         {
             self.last_insert = index as u16;
         }
+    }
+
+    /// 1 if an insert at `index` goes just above the last one, -1 if just below, else 0.
+    fn direction(&self, index: usize) -> i16 {
+        let last = usize::from(self.last_insert);
+        i16::from(index == last + 1) - i16::from(index == last)
     }
 
     /// Puts `record`, which sorts no higher than the first, in its place.
@@ -153,31 +173,25 @@ impl Slots {
     /// Shortens the skip to what `key` shares with the keys here.
     fn admit(&mut self, arena: &Arena, key: &[u8]) {
         if self.len == 0 {
-            self.set_skip(arena, shared_skip(key, key));
+            self.set_skip(arena, key, shared_skip(key, key));
         } else if self.skip > 0 && !key.starts_with(self.prefix(arena)) {
-            self.set_skip(arena, shared_skip(key, self.prefix(arena)));
+            self.set_skip(arena, key, shared_skip(key, self.prefix(arena)));
         }
     }
 
-    /// Where to split this full node for an insert at `index`: there, if it continues a run of inserts upwards or
-    /// downwards (a sequential load then leaves full nodes behind), else in the middle.
+    /// Where to split this full node for an insert at `index`: there, if it continues a run (a sequential load then
+    /// leaves full nodes behind), else in the middle.
     pub(super) fn split_point(&self, index: usize) -> usize {
-        let last = usize::from(self.last_insert);
-        if self.last_insert != NO_RUN && (index == last + 1 || index == last) {
-            index
-        } else {
-            SLOTS / 2
-        }
+        let continues = self.run * self.direction(index) >= RUN_INSERTS;
+        if continues { index } else { SLOTS / 2 }
     }
 
     /// Moves the records from slot `at` on into a new node.
-    ///
-    /// Neither half is taken to be in a run: else inserts that each claim to continue one could leave a node behind
-    /// for every few records.
     pub(super) fn split_off(&mut self, arena: &Arena, at: usize) -> Self {
         let len = self.len();
         let mut right = Self {
             skip: self.skip,
+            prefix: self.prefix,
             ..Self::default()
         };
         right.heads[..len - at].copy_from_slice(&self.heads[at..len]);
@@ -187,7 +201,7 @@ impl Slots {
             right.len = (len - at) as u16;
             self.len = at as u16;
         }
-        self.last_insert = NO_RUN;
+        self.run = 0;
         self.refit(arena);
         right.refit(arena);
         right
@@ -195,16 +209,24 @@ impl Slots {
 
     /// Lengthens the skip to what the keys still here share.
     fn refit(&mut self, arena: &Arena) {
-        if let (Some(first), Some(last)) = (self.record(0), self.record(self.len().wrapping_sub(1))) {
-            self.set_skip(arena, shared_skip(arena.key(first), arena.key(last)));
-        }
+        let records = &self.records[..self.len()];
+        let (Some(&first), Some(&last)) = (records.first(), records.last()) else {
+            self.skip = 0;
+            return;
+        };
+        let first = arena.key(first);
+        self.set_skip(arena, first, shared_skip(first, arena.key(last)));
     }
 
-    fn set_skip(&mut self, arena: &Arena, skip: usize) {
+    /// Skips the first `skip` bytes of `key`, which all keys here share with it.
+    fn set_skip(&mut self, arena: &Arena, key: &[u8], skip: usize) {
         if skip == self.skip() {
             return;
         }
         self.skip = u32::try_from(skip).expect("a key's length is bounded far below 4 GiB");
+        if let Some(prefix) = self.prefix.get_mut(..skip) {
+            prefix.copy_from_slice(&key[..skip]);
+        }
         let len = self.len();
         for (slot, &record) in self.heads[..len].iter_mut().zip(&self.records) {
             *slot = head(arena.key(record), skip);

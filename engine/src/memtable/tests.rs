@@ -22,6 +22,10 @@ impl Random {
     fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
+
+    fn index(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap()
+    }
 }
 
 /// Keys that are hard on the heads: each shape draws from a small space, so versions and near-ties abound.
@@ -31,16 +35,16 @@ fn key(shape: u64, random: &mut Random) -> Vec<u8> {
         0 => random.next().to_be_bytes().repeat(2),
         1 => format!("user:tenant-{:04}:{n:012}", n % 3).into_bytes(),
         // Prefixes of each other, of zeros: heads padded with zeros tie.
-        2 => vec![0; random.below(40) as usize],
-        3 => vec![0xff; random.below(40) as usize],
+        2 => vec![0; random.index(40)],
+        3 => vec![0xff; random.index(40)],
         // Any string over the two extreme bytes and one between.
         4 => (0..random.below(14))
-            .map(|_| [0x00, 0xff, b'a'][random.below(3) as usize])
+            .map(|_| [0x00, 0xff, b'a'][random.index(3)])
             .collect(),
         // Equal 8-byte heads, told apart behind them.
         5 => [b"same-head-".as_slice(), &n.to_be_bytes()].concat(),
         // Long prefixes that part late.
-        6 => [vec![b'p'; 1000 + (n % 7) as usize], n.to_le_bytes().to_vec()].concat(),
+        6 => [vec![b'p'; 1000 + random.index(7)], n.to_le_bytes().to_vec()].concat(),
         _ => {
             let any = random.below(7);
             key(any, random)
@@ -123,7 +127,7 @@ fn random_operations_agree_with_a_sorted_map() {
             if taken {
                 continue;
             }
-            let value = vec![step as u8; random.below(50) as usize];
+            let value = vec![step.to_le_bytes()[0]; random.index(50)];
             if random.below(5) == 0 {
                 add(&mut table, &mut model, &key, sequence, Kind::Tombstone, b"");
             } else {
@@ -146,7 +150,7 @@ fn positions_held_across_inserts_skip_nothing_that_was_there() {
         for step in 0..steps {
             let key = key(seed % 8, &mut random);
             add(&mut table, &mut model, &key, step, Kind::Put, &step.to_le_bytes());
-            let index = random.below(held.len() as u64) as usize;
+            let index = random.index(held.len());
             let position = &mut held[index];
             let Some(before) = table.entry(position) else {
                 // The end stays the end.
@@ -200,9 +204,188 @@ fn of_one_key_a_read_sees_the_newest_at_or_below_its_sequence() {
     for at in 10..10_100 {
         let entry = table.get(b"k", at).unwrap();
         assert_eq!(entry.sequence, (at / 10 * 10).min(10_000));
-        assert_eq!(entry.kind == Kind::Tombstone, entry.sequence % 30 == 0);
+        assert_eq!(entry.kind == Kind::Tombstone, entry.sequence.is_multiple_of(30));
     }
     assert_eq!(table.get(b"k", MAX_SEQUENCE).unwrap().sequence, 10_000);
     assert_eq!(table.get(b"", MAX_SEQUENCE), None);
     assert_eq!(table.get(b"k\0", MAX_SEQUENCE), None);
+}
+
+#[test]
+fn a_full_leaf_splits_right_wherever_the_insert_and_the_run_before_it_are() {
+    let slots = i32::try_from(node::SLOTS).unwrap();
+    for index in 0..=slots {
+        // A run of 20 inserts that ends just below or just above `index`, or none.
+        let below: Vec<_> = (index - 20..index).filter(|&n| n >= 0).collect();
+        let above: Vec<_> = (index..index + 20).rev().filter(|&n| n < slots).collect();
+        for run in [below, above, Vec::new()] {
+            let (mut table, mut model) = (Memtable::new(), Model::new());
+            let rest = (0..slots).filter(|n| !run.contains(n));
+            let odd = rest.chain(run.iter().copied()).map(|n| 2 * n + 1);
+            for (sequence, n) in (1..).zip(odd.chain([2 * index, 2 * index])) {
+                let key = format!("shared prefix {n:04}");
+                add(
+                    &mut table,
+                    &mut model,
+                    key.as_bytes(),
+                    sequence,
+                    Kind::Put,
+                    &sequence.to_le_bytes(),
+                );
+            }
+            let context = format!("index {index}, run {run:?}");
+            assert_same(&table, &model, &context);
+            for (key, _) in model.keys() {
+                assert_eq!(
+                    table.get(key, MAX_SEQUENCE),
+                    model_seek(&model, key, MAX_SEQUENCE),
+                    "{context}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leaf_that_starts_anew_forgets_the_prefix_of_the_one_it_split_from() {
+    let (mut table, mut model) = (Memtable::new(), Model::new());
+    let full = (0..node::SLOTS).rev().map(|n| format!("bbbb{n:04}"));
+    // The first of these is as long as the prefix that the full leaf skips, and goes alone into the lower half.
+    let below = ["aaaa", "aaab", "aaac"].map(str::to_owned);
+    for (sequence, key) in (1..).zip(full.chain(below)) {
+        add(&mut table, &mut model, key.as_bytes(), sequence, Kind::Put, b"");
+    }
+    assert_same(&table, &model, "below");
+}
+
+/// The `n`th of keys that close in on a gap from both sides, `each` from one side and then from the other.
+fn into_a_gap(n: u64, each: u64) -> String {
+    format!(
+        "{:012}",
+        if (n / each).is_multiple_of(2) {
+            n
+        } else {
+            90_000 - n
+        }
+    )
+}
+
+#[test]
+fn runs_fill_their_leaves_and_no_order_of_inserts_leaves_them_near_empty() {
+    type Pattern = (&'static str, fn(u64) -> String, f64);
+    let patterns: [Pattern; 8] = [
+        ("ascending", |n| format!("{n:012}"), 1.1),
+        ("descending", |n| format!("{:012}", 90_000 - n), 1.1),
+        ("one key over and over", |_| "counter".to_owned(), 1.1),
+        ("ten ascending streams", |n| format!("{}:{n:012}", n % 10), 1.2),
+        ("random", |n| format!("{:016x}", Random(n).next()), 1.6),
+        ("into a gap", |n| into_a_gap(n, 1), 2.3),
+        ("into a gap by fives", |n| into_a_gap(n, 5), 2.3),
+        ("into a gap by twenties", |n| into_a_gap(n, 20), 3.0),
+    ];
+    let full = size_of::<node::Slots>() as f64 / node::SLOTS as f64;
+    for (pattern, key, most) in patterns {
+        let mut table = Memtable::new();
+        for n in 0..40_000 {
+            table.insert(key(n).as_bytes(), n, Kind::Put, b"");
+        }
+        let found = table.tree.bytes() as f64 / table.len() as f64;
+        assert!(
+            found <= full * most,
+            "{pattern}: {found:.1} bytes of index an entry, full leaves take {full:.1}"
+        );
+    }
+}
+
+#[test]
+fn bytes_are_what_was_stored_and_a_few_percent() {
+    let (mut table, mut stored, mut random) = (Memtable::new(), 0, Random(5));
+    assert!(
+        table.bytes() < 32 << 10,
+        "an empty memtable holds {}",
+        table.bytes()
+    );
+    for sequence in 1..=40_000 {
+        table.insert(
+            &random.next().to_be_bytes().repeat(2),
+            sequence,
+            Kind::Put,
+            &[1; 400],
+        );
+        stored += 16 + 400;
+    }
+    let (least, most) = (stored, stored * 113 / 100 + (1 << 20));
+    assert!(
+        (least..=most).contains(&table.bytes()),
+        "{} for {stored} stored",
+        table.bytes()
+    );
+    let before = table.bytes();
+    table.insert(b"large", 50_000, Kind::Put, &vec![1; 5 << 20]);
+    assert!(
+        (5 << 20..(5 << 20) + 4096).contains(&(table.bytes() - before)),
+        "a large value is counted as such"
+    );
+}
+
+#[test]
+fn the_longest_key_and_value_are_stored_whole() {
+    let mut table = Memtable::new();
+    let (key, value) = (vec![0xfe; MAX_KEY_BYTES], vec![0x11; MAX_VALUE_BYTES]);
+    table.insert(&key[1..], 1, Kind::Put, b"shorter");
+    table.insert(&key, 2, Kind::Put, &value);
+    table.insert(b"", 3, Kind::Put, b"");
+    let found = table.get(&key, 2).unwrap();
+    assert!(found.key == key && found.value == value);
+    assert_eq!(table.get(&key[1..], 2).unwrap().value, b"shorter");
+    assert_eq!(table.get(b"", 3).unwrap().value, b"");
+    assert!(
+        walk(&table, table.first())
+            .map(|entry| entry.sequence)
+            .eq([3, 1, 2])
+    );
+}
+
+#[test]
+fn an_entry_that_is_there_already_is_refused_at_every_place_and_kind() {
+    let mut table = Memtable::new();
+    let last = 3 * node::SLOTS as u64;
+    for sequence in 1..=last {
+        table.insert(
+            b"k",
+            sequence,
+            if sequence % 2 == 0 {
+                Kind::Put
+            } else {
+                Kind::Tombstone
+            },
+            b"",
+        );
+    }
+    for sequence in 1..=last {
+        for kind in [Kind::Put, Kind::Tombstone] {
+            let again = std::panic::AssertUnwindSafe(|| table.insert(b"k", sequence, kind, b""));
+            assert!(
+                std::panic::catch_unwind(again).is_err(),
+                "sequence {sequence}, {kind:?}"
+            );
+        }
+    }
+    assert_eq!(
+        walk(&table, table.first()).count() as u64,
+        last,
+        "a refused entry leaves no trace"
+    );
+}
+
+#[test]
+#[should_panic(expected = "a key has at most")]
+fn a_key_over_the_limit_is_refused() {
+    Memtable::new().insert(&vec![0; MAX_KEY_BYTES + 1], 1, Kind::Put, b"");
+}
+
+#[test]
+#[should_panic(expected = "a tombstone has no value")]
+fn a_tombstone_with_a_value_is_refused() {
+    Memtable::new().insert(b"k", 1, Kind::Tombstone, b"v");
 }
