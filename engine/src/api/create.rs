@@ -147,6 +147,10 @@ async fn create<I: Io>(io: &I, path: &Path, names: &[DirEntry], options: &Option
         created_ms: io.wall_clock_ms(),
         slots: SlotTable::contiguous(shards),
     };
+    // The directory itself is a name in its parent. It is made durable before there is a superblock, because whoever
+    // finds one takes the database as created.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_dir(io, parent.unwrap_or(Path::new("."))).await?;
     remove_interrupted(io, path, names).await?;
     write_file(io, &path.join(CREATING_FILE_NAME), &[0; PAGE_BYTES]).await?;
     sync_dir(io, path).await?;
