@@ -195,6 +195,10 @@ const COMMANDS: usize = 4;
 const REST: Duration = Duration::from_millis(500);
 /// A tree that is not at rest by then never will be.
 const REST_LIMIT: Duration = Duration::from_secs(600);
+/// Callers end so soon after their time, or something has hung.
+const GRACE: Duration = Duration::from_secs(60);
+/// No phase takes longer, also one that is bound by its work.
+const PHASE_LIMIT: Duration = Duration::from_secs(1800);
 
 impl Corelane {
     /// Creates a database in `dir` with a shard on each of the first `shards` cores.
@@ -224,7 +228,7 @@ impl Corelane {
     /// Runs `callers` as tasks, spread evenly over the cores.
     ///
     /// # Errors
-    /// The first caller's.
+    /// The first caller's, or that some never ended.
     pub fn run(&self, work: &Work, callers: usize, limit: Duration) -> Result<Phase, String> {
         let (reply, replies) = mpsc::channel();
         let cores = self.cores.len();
@@ -244,12 +248,14 @@ impl Corelane {
         drop(reply);
         let mut tally = Tally::new();
         let mut heard = 0;
-        for part in replies {
-            tally.merge(&part?);
+        while heard < callers {
+            let left = limit
+                .saturating_add(GRACE)
+                .min(PHASE_LIMIT)
+                .saturating_sub(start.elapsed());
+            let part = replies.recv_timeout(left);
+            tally.merge(&part.map_err(|e| format!("{heard} of {callers} callers ended, then: {e}"))??);
             heard += 1;
-        }
-        if heard != callers {
-            return Err(format!("{heard} of {callers} callers ended; a core has panicked"));
         }
         Ok(Phase {
             tally,

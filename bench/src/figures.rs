@@ -21,9 +21,7 @@ use crate::machine::{Environment, Usage, occupied_bytes, reset_peak};
 use crate::options::{Part, Peer, Setup};
 use crate::raw::{self, Fill, LOG_BYTES};
 use crate::report::{Row, json, markdown};
-use crate::workload::{
-    ENTRY_BYTES, Phase, VALUE_BYTES, Values, Work, hot_indices, run_threads,
-};
+use crate::workload::{ENTRY_BYTES, Phase, VALUE_BYTES, Values, Work, hot_indices, run_threads};
 
 /// Durable puts under way at once.
 const PUTS_IN_FLIGHT: [usize; 3] = [1, 16, 64];
