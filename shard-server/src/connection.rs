@@ -136,13 +136,13 @@ async fn run<S: Store, T: Stream>(
     loop {
         let round = pipeline.round(&input[consumed..]).await;
         consumed += round.consumed;
-        if round.ended == Ended::Full && pipeline.output.bytes() < FLUSH_BYTES {
+        if round.ended == Ended::Full && pipeline.output().bytes() < FLUSH_BYTES {
             continue;
         }
-        let sent_bytes = pipeline.output.bytes() as u64;
+        let sent_bytes = pipeline.output().bytes() as u64;
         if sent_bytes > 0 {
-            let (sent, buffers) = stream.send(pipeline.output.take()).await;
-            pipeline.output.recycle(buffers);
+            let (sent, buffers) = stream.send(pipeline.output().take()).await;
+            pipeline.output().recycle(buffers);
             sent.ok()?;
             server
                 .counts(core)

@@ -2,11 +2,14 @@
 
 use std::fmt::Display;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use corelane::api::{Db, Durability};
+use corelane::io::checks;
+use corelane::io::glommio::available_cores;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -25,10 +28,8 @@ pub fn serve(options: ServeOptions) -> Result<(), String> {
     refuse_used(options.address)?;
     raise_open_files(options.max_clients);
     let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
-    let cores = options
-        .cores
-        .clone()
-        .unwrap_or_else(corelane::io::glommio::available_cores);
+    let cores = options.cores.clone().unwrap_or_else(available_cores);
+    check_machine(&options.data_dir, cores.len())?;
     let server = Arc::new(Server::new(
         Settings {
             address: options.address,
@@ -74,8 +75,8 @@ fn refuse_used(address: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// Descriptors beside those of clients: tables, WAL segments, rings and what they need, for many shards.
-const OTHER_FILES: u64 = 4096;
+/// Descriptors that tables, logs and rings hold beside those of clients, at least.
+const OTHER_FILES: u64 = 1024;
 
 /// Raises the soft limit on open files to the hard one: every client and every table holds a descriptor.
 fn raise_open_files(max_clients: usize) {
@@ -89,12 +90,31 @@ fn raise_open_files(max_clients: usize) {
     );
     let now = if raised.is_ok() { maximum } else { current };
     let wanted = max_clients as u64 + OTHER_FILES;
-    if now.is_some_and(|now| now < wanted) {
+    if let Some(now) = now.filter(|&now| now < wanted) {
         say(format_args!(
-            "warning: at most {} files may be open, so that clients and tables may run out of descriptors; start the \
-             server behind `ulimit -n {wanted}` (systemd: LimitNOFILE={wanted}), or with a smaller --max-clients",
-            now.unwrap_or(0)
+            "warning: open files: the limit is {now}; {max_clients} clients and their tables may run out of them; to \
+             mend it: ulimit -n {wanted} (LimitNOFILE={wanted} in the systemd unit), or a smaller --max-clients"
         ));
+    }
+}
+
+/// Checks without which no database can be opened here; the others cost speed or comfort.
+const NEEDED: [&str; 3] = ["kernel", "io_uring", "direct I/O"];
+
+/// Looks at the machine: says what will hurt, refuses to start over what cannot work.
+fn check_machine(data_dir: &Path, cores: usize) -> Result<(), String> {
+    let mut missing = Vec::new();
+    for check in checks::check_machine(data_dir, cores) {
+        match check.ok {
+            true => {}
+            false if NEEDED.contains(&check.name) => missing.push(check.to_string()),
+            false => say(format_args!("warning: {check}")),
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(missing.join("\n  "))
     }
 }
 
@@ -152,4 +172,17 @@ fn say(line: impl Display) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_is_among_what_is_checked() {
+        let checks = checks::check_machine(Path::new("."), 1);
+        for name in NEEDED {
+            assert!(checks.iter().any(|check| check.name == name), "{name}");
+        }
+    }
 }

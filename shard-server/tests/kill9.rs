@@ -65,7 +65,10 @@ enum Effect {
 fn next_command(connection: u64, random: &mut Random) -> (Vec<u8>, Effect) {
     let key = format!("c{connection}:{}", random.below(KEYS)).into_bytes();
     let mut value = random.next().to_string().into_bytes();
-    value.resize(value.len() + usize::try_from(random.below(2000)).unwrap(), b'.');
+    value.resize(
+        value.len() + usize::try_from(random.below(2000)).expect("small"),
+        b'.',
+    );
     match random.below(10) {
         0 => (encode(&[b"DEL", &key]), Effect::Writes(vec![(key, None)])),
         1 => (encode(&[b"INCR", b"shared"]), Effect::Increment),
@@ -139,7 +142,7 @@ fn everything(client: &mut Client) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let line = |rest: &mut &[u8]| {
         let end = rest.iter().position(|&byte| byte == b'\n').expect("a line");
         let number: usize = std::str::from_utf8(&rest[1..end - 1])
-            .unwrap()
+            .expect("a number")
             .parse()
             .expect("a number");
         *rest = &rest[end + 1..];
@@ -165,9 +168,9 @@ fn check(server: &Server, histories: &mut History, counter: &mut (i64, i64)) {
         format!(":{}\r\n", found.len()),
         "the count agrees with the scan"
     );
-    let shared = found
-        .remove(b"shared".as_slice())
-        .map_or(0, |text| String::from_utf8(text).unwrap().parse().unwrap());
+    let shared = found.remove(b"shared".as_slice()).map_or(0, |text| {
+        String::from_utf8_lossy(&text).parse().expect("a number")
+    });
     assert!(
         (counter.0..=counter.1).contains(&shared),
         "the counter is {shared}, not within {counter:?}"
@@ -246,7 +249,7 @@ fn run(data: &Path, random: &mut Random) {
             let owner = (0..CONNECTIONS).find(|n| {
                 key.starts_with(format!("c{n}:").as_bytes()) || key.starts_with(format!("{{c{n}:").as_bytes())
             });
-            ledgers[usize::try_from(owner.expect("every key has its owner")).unwrap()]
+            ledgers[usize::try_from(owner.expect("every key has its owner")).expect("small")]
                 .histories
                 .insert(key, values);
         }

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use common::{Client, Server, bulk, command, encode};
 
 fn with_server(flags: &[&str], test: impl FnOnce(&Server)) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory for the test");
     let server = Server::start(&dir.path().join("data"), flags);
     test(&server);
     server.stop();

@@ -294,7 +294,6 @@ fn r1_what_the_server_acknowledged_outlives_a_power_cut() {
                 let fits = allowed(&key)
                     .iter()
                     .any(|value| reply == value.as_ref().map_or(b"$-1\r\n".to_vec(), |value| bulk(value)));
-                if !fits { println!("allowed {:?}", allowed(&key).iter().map(|v| v.as_ref().map(|v| v.escape_ascii().to_string())).collect::<Vec<_>>()); println!("found {}", found.escape_ascii()); println!("settled {}", shown(&settled.borrow()).escape_ascii()); println!("ended {ended:?}"); }
                 assert!(fits, "key {n} holds {}", reply.escape_ascii());
             }
             if ended.is_some() {

@@ -28,7 +28,7 @@ pub fn echo(call: &mut Call<'_>) -> Result<Action, Failure> {
 /// `QUIT`.
 pub fn quit(call: &mut Call<'_>) -> Result<Action, Failure> {
     reply::simple(call.out, "OK");
-    Ok(Action::RepliedAndClose)
+    Ok(Action::Close)
 }
 
 /// What browsers send to a port that is not theirs. The connection ends at once, so that a page cannot smuggle
@@ -120,10 +120,12 @@ pub fn greet(hello: Hello, session: &mut Session, out: &mut Vec<u8>) {
     reply::array(out, 0);
 }
 
+type Subcommand = fn(&mut Call<'_>) -> Result<(), Failure>;
+
 /// `CLIENT SETNAME|GETNAME|SETINFO|ID`.
 pub fn client(call: &mut Call<'_>) -> Result<Action, Failure> {
     let subcommand = call.arguments.at(1).to_ascii_lowercase();
-    let (arity, run): (i32, fn(&mut Call<'_>) -> Result<(), Failure>) = match subcommand.as_slice() {
+    let (arity, run): (i32, Subcommand) = match subcommand.as_slice() {
         b"setname" => (3, set_name),
         b"getname" => (2, get_name),
         b"setinfo" => (4, set_info),

@@ -39,9 +39,7 @@ pub struct Call<'a> {
 pub enum Action {
     /// Nothing more: the answer is in `out`.
     Replied,
-    /// The same, and the connection ends behind it.
-    RepliedAndClose,
-    /// The connection ends here, without a word.
+    /// The connection ends, behind what is in `out` if anything.
     Close,
     /// Answer with the value of the first key.
     Value,

@@ -191,7 +191,7 @@ pub fn bulk(value: &[u8]) -> Vec<u8> {
 }
 
 /// The length of the reply at the start of `bytes`, once it is whole.
-fn reply_bytes(bytes: &[u8]) -> Option<usize> {
+pub fn reply_bytes(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|pair| pair == b"\r\n")? + 2;
     let number = || {
         std::str::from_utf8(&bytes[1..line - 2])
