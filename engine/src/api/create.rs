@@ -50,7 +50,11 @@ pub(super) async fn open_or_create<I: Io>(io: &I, path: &Path, options: &Options
     let names = list(io, path).await?;
     let has = |name: &str| names.iter().any(|entry| entry.name == name);
     let superblock = if has(FILE_NAME) {
-        read_superblock(io, path, options).await?
+        let superblock = read_superblock(io, path, options).await?;
+        // A process that died in creation may have named the superblock and not synced its name. Without it a power cut
+        // would begin creation again, over what we acknowledge from now on (R9).
+        sync_dir(io, path).await?;
+        superblock
     } else {
         may_create(path, &names, options)?;
         create(io, path, &names, options).await?
@@ -147,10 +151,7 @@ async fn create<I: Io>(io: &I, path: &Path, names: &[DirEntry], options: &Option
         created_ms: io.wall_clock_ms(),
         slots: SlotTable::contiguous(shards),
     };
-    // The directory itself is a name in its parent. It is made durable before there is a superblock, because whoever
-    // finds one takes the database as created.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(io, parent.unwrap_or(Path::new("."))).await?;
+    sync_parent(io, path).await?;
     remove_interrupted(io, path, names).await?;
     write_file(io, &path.join(CREATING_FILE_NAME), &[0; PAGE_BYTES]).await?;
     sync_dir(io, path).await?;
@@ -229,6 +230,20 @@ async fn write_file<I: Io>(io: &I, path: &Path, page: &[u8; PAGE_BYTES]) -> Resu
     }
     file.sync_data().await.map_err(|e| failed(&e))?;
     file.close().await.map_err(|e| failed(&e))
+}
+
+/// Makes the name of the database's own directory durable: without it a power cut takes everything inside away with it.
+async fn sync_parent<I: Io>(io: &I, path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    };
+    match io.sync_dir(parent).await {
+        // In a directory that we may not even read somebody else made this one for us, and not just now.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(|e| Error::io("syncing a directory", parent, None, &e)),
+    }
 }
 
 async fn sync_dir<I: Io>(io: &I, path: &Path) -> Result<()> {

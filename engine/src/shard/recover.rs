@@ -2,7 +2,7 @@
 //!
 //! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables
 //! ([`ReadShard::read`]). Once every shard of the database was read, each writes ([`Shard::start`]), every step safe to be
-//! cut off and done again at the next open (R8): the manifest's torn tail is cut off → orphans are removed → the WAL's
+//! cut off and done again at the next open (R8): the names that were read are made durable → the manifest's torn tail is cut off → orphans are removed → the WAL's
 //! torn tail is sealed off → the tasks begin.
 
 use std::cell::{Cell, RefCell};
@@ -83,6 +83,11 @@ impl<I: Io> Shard<I> {
             memory,
             recovered,
         } = read;
+        // A process that died between a rename and its sync leaves a manifest that we read and a power cut may still take
+        // back. What was read must stay before anything that it no longer names is deleted or used again (R9, R10).
+        let dir = &config.place.dir;
+        let synced = io.sync_dir(dir).await;
+        synced.map_err(|e| Error::io("syncing a shard's directory", dir, None, &e))?;
         manifest.repair().await?;
         let segments = Segments::new(needed_files(&state, &recovered), free_files(&state, &recovered));
         let next_file = sweep(&io, &config, &state).await?;
