@@ -36,7 +36,8 @@ const READ_BYTES: usize = 2 << 20;
 pub enum TailState {
     /// Nothing was ever written there in this life of the file.
     Untouched,
-    /// Something that is no whole frame and was never acknowledged, about so many bytes long.
+    /// Something that is no whole frame, or the beginning of a batch that lacks its end; never acknowledged, about so
+    /// many bytes long.
     Torn {
         /// Bytes from the tail to the end of what was being written, as far as it can be told.
         bytes: u64,
