@@ -274,10 +274,18 @@ impl<I: Io> Shard<I> {
     /// Closes the open group and rotates the memtable if it is full or a flush was asked for.
     fn seal(&self) -> Option<Rc<Immutable>> {
         let group = std::mem::take(&mut *self.staging.open.borrow_mut());
+        let waits = group.has_unapplied();
         *self.staging.in_flight.borrow_mut() = Rc::new(group);
         self.staging.oldest.set(None);
-        let wanted = self.staging.rotate.replace(false) && !self.memory.active_is_empty();
-        (wanted || self.memtable_is_full()).then(|| self.memory.rotate())
+        let asked = self.staging.rotate.replace(false);
+        if asked && self.memory.active_is_empty() {
+            // What waits in this group enters the memtable behind its seal, so the rotation comes with the next one. If
+            // nothing waits there is nothing to flush, and whoever asked is told so.
+            self.staging.rotate.set(waits);
+            self.flush_work.open();
+            return None;
+        }
+        (asked || self.memtable_is_full()).then(|| self.memory.rotate())
     }
 
     /// Writes the sealed group, applies what waited, and acknowledges it.
@@ -327,6 +335,8 @@ impl<I: Io> Shard<I> {
             answer_with(answer, Err(error.with_kind(ErrorKind::OutcomeUnknown)));
         }
         self.refuse_staged(&error.with_kind(ErrorKind::Poisoned));
+        // Whoever waits for a flush waits in vain.
+        self.flush_work.open();
     }
 
     /// Gives up what the group in flight has not logged; the caller is the commit loop, so nothing of it is under way.
