@@ -1,0 +1,226 @@
+//! Bugs that the crash test has found, each as the shortest story that shows it.
+
+mod common;
+
+use corelane::Result;
+use corelane::api::{Db, Durability, Options};
+use corelane::io::Io;
+use corelane::io::sim::{OpKind, SimDisk, SimMachine, run};
+use futures_util::future::{Either, join_all, select};
+use std::future::{Future, pending};
+use std::pin::pin;
+use std::time::Duration;
+
+use common::{DIR, open, small};
+
+/// Ways in which each moment is crashed.
+const WAYS: u64 = 40;
+
+fn options() -> Options {
+    let mut options = small(1, 1);
+    options.tuning.manifest_bytes = 16 << 10;
+    options
+}
+
+/// A database that was created in a directory that was there before, and closed cleanly.
+fn created() -> SimDisk {
+    let disk = SimDisk::new();
+    disk.create_dir_all(DIR);
+    run(1, &disk, 1, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    disk
+}
+
+/// Opens, does `work`, and cuts the power at once.
+fn work_and_cut<F: Future<Output = ()>>(seed: u64, disk: &SimDisk, work: impl FnOnce(Db, SimMachine) -> F) {
+    let ended = run(seed, disk, 1, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        work(db, machine.clone()).await;
+        machine.cut_power();
+        pending::<()>().await;
+    });
+    assert!(ended.is_none());
+}
+
+/// Opens an existing database and closes it again; what `check` says of it.
+fn reopened<T, F: Future<Output = T>>(seed: u64, disk: &SimDisk, check: impl FnOnce(Db) -> F) -> Result<T> {
+    let mut options = options();
+    options.create = false;
+    run(seed, disk, 1, |machine| async move {
+        let db = open(&machine, options).await?;
+        let found = check(db.clone()).await;
+        db.close().await?;
+        Ok(found)
+    })
+    .unwrap()
+}
+
+/// Kills the process while the `nth` file whose name ends in `.new` is being renamed: the rename happens, and nothing
+/// after it.
+fn killed_while_renaming<F: Future<Output = ()>>(
+    nth: u64,
+    disk: &SimDisk,
+    work: impl FnOnce(SimMachine) -> F,
+) {
+    disk.reset_counts();
+    run(3, disk, 1, |machine| async move {
+        let renaming = async {
+            while machine.disk().count(Some("new"), OpKind::Rename).ops < nth {
+                machine.core(0).sleep(Duration::from_micros(2)).await;
+            }
+        };
+        let (working, renaming) = (pin!(work(machine.clone())), pin!(renaming));
+        let renamed = matches!(select(working, renaming).await, Either::Right(_));
+        assert!(renamed, "nothing was renamed");
+        machine.kill();
+        pending::<()>().await;
+    });
+}
+
+/// The database's directory was created and its own name never synced: after a power cut the whole database could be
+/// gone, acknowledged writes and all.
+#[test]
+fn r9_the_name_of_the_databases_directory_is_durable_before_anything_is_acknowledged() {
+    for seed in 0..WAYS {
+        let disk = SimDisk::new();
+        work_and_cut(seed, &disk, |db, _| async move { db.put(b"k", b"v").await.unwrap() });
+        disk.crash(seed);
+        let found = reopened(seed, &disk, |db| async move { db.get(b"k").await.unwrap() });
+        assert_eq!(found.unwrap(), Some(b"v".to_vec()), "seed {seed}");
+    }
+}
+
+/// A crash while a segment was being filled left a file shorter than a segment. It was recycled unseen under a header
+/// that says the full length, and the next recovery took that for damage.
+#[test]
+fn r4_a_segment_whose_preparation_was_cut_short_is_not_recycled_as_it_is() {
+    let created = created();
+    for seed in 0..200 {
+        let disk = created.fork();
+        run(seed, &disk, 1, |machine| async move {
+            machine.cut_power_after(15 + seed % 40);
+            let db = open(&machine, options()).await.unwrap();
+            for i in 0..60_u32 {
+                db.put(&i.to_be_bytes(), &[1; 3000]).await.unwrap();
+            }
+        });
+        disk.crash(seed);
+        work_and_cut(seed, &disk, |db, _| async move {
+            for i in 0..60_u32 {
+                db.put(&i.to_be_bytes(), &[2; 3000]).await.unwrap();
+            }
+        });
+        disk.crash(seed);
+        let found = reopened(seed, &disk, |db| async move { db.get(&59_u32.to_be_bytes()).await.unwrap() });
+        assert_eq!(found.unwrap(), Some(vec![2; 3000]), "seed {seed}");
+    }
+}
+
+/// A batch too large for a frame was cut off between two parts. Nothing was torn, so the log went on right behind the
+/// first part, and the next recovery took what followed for an interruption that cannot be.
+#[test]
+fn r8_a_batch_cut_off_between_its_parts_is_sealed_off() {
+    let created = created();
+    for seed in 0..200 {
+        let disk = created.fork();
+        let written = run(seed, &disk, 1, |machine| async move {
+            machine.cut_power_after(15 + seed % 40);
+            let db = open(&machine, options()).await.unwrap();
+            db.put(b"large", &[1; 150_000]).await.unwrap();
+        });
+        if written.is_none() {
+            disk.crash(seed);
+        }
+        work_and_cut(seed, &disk, |db, _| async move { db.put(b"small", b"v").await.unwrap() });
+        disk.crash(seed);
+        let found = reopened(seed, &disk, |db| async move {
+            (db.get(b"small").await.unwrap(), db.get(b"large").await.unwrap())
+        });
+        let (small, large) = found.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(small, Some(b"v".to_vec()), "seed {seed}");
+        assert!(large.is_none_or(|value| value == [1; 150_000]), "seed {seed}");
+    }
+}
+
+/// A process was killed between the rename that names a superblock and the directory's sync. The next one read it, took
+/// the mark of creation away and acknowledged writes; then the power went, the rename was lost, and creation began again
+/// over those writes.
+#[test]
+fn r9_a_superblock_whose_creator_was_killed_is_durable_before_anything_relies_on_it() {
+    let killed = SimDisk::new();
+    killed.create_dir_all(DIR);
+    // The shard's manifest is the first that is renamed; the superblock the second.
+    killed_while_renaming(2, &killed, |machine| async move {
+        open(&machine, options()).await.unwrap();
+    });
+    assert!(killed.read("/db/superblock").is_some());
+    for seed in 0..WAYS {
+        let disk = killed.fork();
+        work_and_cut(seed, &disk, |db, _| async move { db.put(b"k", b"v").await.unwrap() });
+        disk.crash(seed);
+        let found = reopened(seed, &disk, |db| async move { db.get(b"k").await.unwrap() });
+        let found = found.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(found, Some(b"v".to_vec()), "seed {seed}");
+    }
+}
+
+/// A process was killed between the rename of a new manifest and the directory's sync. The next one read the new one and
+/// recycled a segment that only the old one needs; then the power went, and the old one was back.
+#[test]
+fn r10_a_manifest_whose_writer_was_killed_is_durable_before_what_it_drops_is_used_again() {
+    let killed = created();
+    killed_while_renaming(1, &killed, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        for i in 0..1000_u32 {
+            db.put(&i.to_be_bytes(), &[1; 3000]).await.unwrap();
+            if i % 20 == 19 {
+                db.flush().await.unwrap();
+            }
+        }
+    });
+    for seed in 0..200 {
+        let disk = killed.fork();
+        run(seed, &disk, 1, |machine| async move {
+            machine.cut_power_after(1 + seed % 50);
+            let db = open(&machine, options()).await.unwrap();
+            db.put(b"k", b"v").await.unwrap();
+            pending::<()>().await;
+        });
+        disk.crash(seed);
+        let first = 0_u32.to_be_bytes();
+        let found = reopened(seed, &disk, |db| async move { db.get(&first).await.unwrap() });
+        let found = found.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(found, Some(vec![1; 3000]), "seed {seed}");
+    }
+}
+
+/// A flush was asked for when all that there was to flush still waited for its device write. The next seal found an empty
+/// memtable, forgot the request and told nobody: the flush waited for ever.
+#[test]
+fn a_flush_beside_other_writers_ends() {
+    let created = created();
+    for seed in 0..200 {
+        let disk = created.fork();
+        run(seed, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            let io = machine.core(0);
+            let writers = (0..4_u8).map(|writer| {
+                let (db, io) = (db.clone(), io.clone());
+                async move {
+                    for i in 0..6_u64 {
+                        let durability = [Durability::Sync, Durability::Buffered, Durability::None];
+                        let durability = durability[usize::try_from(i + seed).unwrap() % 3];
+                        db.put_with(&[writer], &[writer; 9000], durability).await.unwrap();
+                        io.sleep(Duration::from_micros(u64::from(writer) * 37 + seed)).await;
+                        db.flush().await.unwrap();
+                    }
+                }
+            });
+            join_all(writers).await;
+        })
+        .unwrap();
+    }
+}
