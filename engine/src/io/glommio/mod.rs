@@ -2,7 +2,7 @@
 //!
 //! One pinned executor per core ([`start`]). Files are `DmaFile`s (`file.rs`), names and directories go to a blocking
 //! thread (`names.rs`), sockets are polled through the ring (`net.rs`), and `device.rs` knows what must be known of a
-//! device before its first file is opened. The tasks are ours ([`super::scheduler`]); glommio runs them as one of its
+//! device before its first file is opened. The tasks are ours (`io/scheduler.rs`); glommio runs them as one of its
 //! own and does what it does best, the rings. glommio 0.9.0 is the last release on crates.io; what it needs to be
 //! handled with care is written beside the code that handles it:
 //!
@@ -10,7 +10,7 @@
 //!   moment; and while only background queues run, it looks at the ring no sooner than that timer fires (`run.rs`).
 //! - It learns whether a device can be polled by reading the first file opened there, and an empty file teaches it
 //!   the wrong answer (`device.rs`).
-//! - Its error type loses the operating system's code on the way into `std::io::Error`; [`os_error`] keeps it.
+//! - Its error type loses the operating system's code on the way into `std::io::Error`; `os_error` keeps it.
 //! - Asking a `DmaFile` for its size asks its *path*, which is another file after a rename (`file.rs`).
 
 use std::cell::{Cell, RefCell};

@@ -61,8 +61,8 @@ const BLOCKING_THREADS: usize = 2;
 /// glommio's own preempt timer, which is not used: far away, see above.
 const PREEMPT_PERIOD: Duration = Duration::from_secs(3600);
 
-/// The longest that a wake-up is lost for. A hundred of these a second take some 0.1 % of an idle core.
-const HEARTBEAT: Duration = Duration::from_millis(10);
+/// The longest that a wake-up is lost for. Each costs some 100 µs of an idle core, all that glommio does around a sleep.
+const HEARTBEAT: Duration = Duration::from_millis(50);
 
 /// How long the rings run on after the last task, for what its drop has left them: longer than a device's read.
 const SETTLE: Duration = Duration::from_millis(2);

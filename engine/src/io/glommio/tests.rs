@@ -1,4 +1,7 @@
 //! The runtime on the real machine: its filesystem, its loopback, its cores.
+//!
+//! What every runtime keeps is for the conformance suite over [`Io`], which runs here through [`on_core`]. These are
+//! the tests of what only this one has: real devices, threads and scheduling.
 
 #![expect(
     clippy::disallowed_methods,
