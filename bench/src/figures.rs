@@ -427,8 +427,8 @@ mod tests {
 
     #[test]
     fn a_small_run_measures_every_engine_and_leaves_nothing_behind() {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let out = tempfile::tempdir().unwrap();
         let setup = Setup {
             dir: dir.path().to_owned(),
             entries: 20_000,

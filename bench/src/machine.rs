@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn occupied_bytes_counts_every_file_below() {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("in")).unwrap();
         std::fs::write(dir.path().join("in/file"), vec![1; 10_000]).unwrap();
         let bytes = occupied_bytes(dir.path()).unwrap();

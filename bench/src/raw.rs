@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_raw_loop_runs_on_a_real_file() {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         precondition(&path, LOG_BYTES, Fill::Zeros).unwrap();
         assert_eq!(path.metadata().unwrap().len(), LOG_BYTES);

@@ -70,7 +70,11 @@ impl End {
         // Even over the magnitudes: creation takes tens of operations, a whole workload thousands.
         let magnitude = rng.between(3, 11);
         let op = rng.between(1, 1 << magnitude);
-        if rng.chance(1, 4) { Self::Kill(op) } else { Self::Cut(op) }
+        if rng.chance(1, 4) {
+            Self::Kill(op)
+        } else {
+            Self::Cut(op)
+        }
     }
 }
 
@@ -130,7 +134,13 @@ struct Found {
 }
 
 /// Opens, reads everything, and, where asked, compacts and reads again.
-fn look(seed: u64, disk: &SimDisk, plan: &Plan, oracle: &Shared, cut: Option<u64>) -> Option<Result<Found, String>> {
+fn look(
+    seed: u64,
+    disk: &SimDisk,
+    plan: &Plan,
+    oracle: &Shared,
+    cut: Option<u64>,
+) -> Option<Result<Found, String>> {
     let mut rng = Rng::new(seed ^ 0x6c6f_6f6b);
     let cores = *rng.pick(&[1, 2, 3]);
     let names = oracle.borrow().names();
@@ -145,7 +155,9 @@ fn look(seed: u64, disk: &SimDisk, plan: &Plan, oracle: &Shared, cut: Option<u64
         let content = read_all(&db, &names, page).await?;
         let stats = db.stats().await.map_err(|error| complain("stats", &error))?;
         if rng.chance(1, 4) {
-            db.compact().await.map_err(|error| complain("compacting", &error))?;
+            db.compact()
+                .await
+                .map_err(|error| complain("compacting", &error))?;
             if read_all(&db, &names, page).await? != content {
                 return Err("a compaction changed what is found".to_owned());
             }
@@ -229,7 +241,11 @@ fn rounds(seed: u64, mutant: Option<Mutant>, met: &mut Met) -> Verdict {
 
 /// The seeds of one part.
 fn seeds(part: u64) -> Vec<u64> {
-    let env = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let env = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse().expect("a number"))
+    };
     match env("CORELANE_SEED") {
         Some(seed) if seed % PARTS == part => vec![seed],
         Some(_) => Vec::new(),
@@ -243,7 +259,9 @@ fn seeds(part: u64) -> Vec<u64> {
 fn verdict(seed: u64, mutant: Option<Mutant>, met: &mut Met) -> Verdict {
     catch_unwind(AssertUnwindSafe(|| rounds(seed, mutant, met))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        let text = text
+            .or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic");
         Err(format!("panicked: {text}"))
     })
 }
@@ -307,6 +325,9 @@ fn r1_r3_r5_r9_each_mutant_is_found_out() {
     for mutant in Mutant::ALL {
         let found = found_out(mutant);
         println!("{mutant:?}: {found:?}");
-        assert!(found.is_some(), "{mutant:?} went unnoticed for {MUTANT_SEEDS} seeds");
+        assert!(
+            found.is_some(),
+            "{mutant:?} went unnoticed for {MUTANT_SEEDS} seeds"
+        );
     }
 }

@@ -86,7 +86,11 @@ fn killed_while_renaming<F: Future<Output = ()>>(
 fn r9_the_name_of_the_databases_directory_is_durable_before_anything_is_acknowledged() {
     for seed in 0..WAYS {
         let disk = SimDisk::new();
-        work_and_cut(seed, &disk, |db, _| async move { db.put(b"k", b"v").await.unwrap() });
+        work_and_cut(
+            seed,
+            &disk,
+            |db, _| async move { db.put(b"k", b"v").await.unwrap() },
+        );
         disk.crash(seed);
         let found = reopened(seed, &disk, |db| async move { db.get(b"k").await.unwrap() });
         assert_eq!(found.unwrap(), Some(b"v".to_vec()), "seed {seed}");
@@ -114,7 +118,9 @@ fn r4_a_segment_whose_preparation_was_cut_short_is_not_recycled_as_it_is() {
             }
         });
         disk.crash(seed);
-        let found = reopened(seed, &disk, |db| async move { db.get(&59_u32.to_be_bytes()).await.unwrap() });
+        let found = reopened(seed, &disk, |db| async move {
+            db.get(&59_u32.to_be_bytes()).await.unwrap()
+        });
         assert_eq!(found.unwrap(), Some(vec![2; 3000]), "seed {seed}");
     }
 }
@@ -134,7 +140,9 @@ fn r8_a_batch_cut_off_between_its_parts_is_sealed_off() {
         if written.is_none() {
             disk.crash(seed);
         }
-        work_and_cut(seed, &disk, |db, _| async move { db.put(b"small", b"v").await.unwrap() });
+        work_and_cut(seed, &disk, |db, _| async move {
+            db.put(b"small", b"v").await.unwrap()
+        });
         disk.crash(seed);
         let found = reopened(seed, &disk, |db| async move {
             (db.get(b"small").await.unwrap(), db.get(b"large").await.unwrap())
@@ -159,7 +167,11 @@ fn r9_a_superblock_whose_creator_was_killed_is_durable_before_anything_relies_on
     assert!(killed.read("/db/superblock").is_some());
     for seed in 0..WAYS {
         let disk = killed.fork();
-        work_and_cut(seed, &disk, |db, _| async move { db.put(b"k", b"v").await.unwrap() });
+        work_and_cut(
+            seed,
+            &disk,
+            |db, _| async move { db.put(b"k", b"v").await.unwrap() },
+        );
         disk.crash(seed);
         let found = reopened(seed, &disk, |db| async move { db.get(b"k").await.unwrap() });
         let found = found.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -214,7 +226,8 @@ fn a_flush_beside_other_writers_ends() {
                         let durability = [Durability::Sync, Durability::Buffered, Durability::None];
                         let durability = durability[usize::try_from(i + seed).unwrap() % 3];
                         db.put_with(&[writer], &[writer; 9000], durability).await.unwrap();
-                        io.sleep(Duration::from_micros(u64::from(writer) * 37 + seed)).await;
+                        io.sleep(Duration::from_micros(u64::from(writer) * 37 + seed))
+                            .await;
                         db.flush().await.unwrap();
                     }
                 }

@@ -61,7 +61,7 @@ impl Db {
 
     /// Opens on the glommio runtime: one pinned executor a core.
     pub(super) async fn open<S: Service>(path: PathBuf, options: Options, service: S) -> Result<Self> {
-        let (cores, create) = (options.cores.clone(), options.create);
+        let cores = options.cores.clone();
         let spin_before_park_us = u64::try_from(options.spin.as_micros()).unwrap_or(u64::MAX);
         let start_options = StartOptions {
             spin_before_park_us,
@@ -73,16 +73,7 @@ impl Db {
         let started = start(&cores, start_options, move |index, io| {
             let seat = seats.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
             let (seat, service) = seat.expect("each core is started once");
-            let path = path.clone();
-            async move {
-                // Before any other file of the device: see the runtime's notes on polled reads. What fails here fails
-                // again, and is reported with its place, when the superblock is looked for.
-                if create {
-                    let _reported_later = io.create_dir(&path).await;
-                }
-                let _reported_later = io.prime(&path).await;
-                seat.run(io, service).await;
-            }
+            async move { seat.run(io, service).await }
         });
         let threads =
             started.map_err(|e| Error::io("starting the executors", db.0.launch.path(), None, &e))?;

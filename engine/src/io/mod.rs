@@ -20,9 +20,9 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
+pub mod checks;
 #[doc(hidden)]
 pub mod conformance;
-pub mod checks;
 pub mod glommio;
 pub mod mailbox;
 mod scheduler;

@@ -2,7 +2,7 @@
 //!
 //! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables
 //! ([`ReadShard::read`]). Once every shard of the database was read, each writes ([`Shard::start`]), every step safe to be
-//! cut off and done again at the next open (R8): the names that were read are made durable → the manifest's torn tail is cut off → orphans are removed → the WAL's
+//! cut off and done again at the next open (R8): the names and the logs that were read are made durable → the manifest's torn tail is cut off → orphans are removed → the WAL's
 //! torn tail is sealed off → the tasks begin.
 
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use crate::codec::batch;
 use crate::compaction::pick;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::{Class, Io};
+use crate::io::{Class, File, Io, OpenOptions};
 use crate::shard::Shard;
 use crate::shard::compact::Merging;
 use crate::shard::config::{Place, ShardConfig, Tuning};
@@ -24,7 +24,8 @@ use crate::shard::memory::Memory;
 use crate::shard::stats::Counters;
 use crate::shard::write::Staging;
 use crate::sstable::{BlockCache, Table, TableIdentity};
-use crate::types::{parse_numbered_name, table_file_name};
+use crate::types::{parse_numbered_name, segment_file_name, table_file_name};
+use crate::version::manifest::MANIFEST_NAME;
 use crate::version::{self, Manifest, ManifestOptions, State, WalFloor};
 use crate::wal::{self, Recovered, TailState, Writer};
 
@@ -48,7 +49,7 @@ impl<I: Io> Shard<I> {
             None,
         )
         .await?;
-        let closing = crate::io::File::close(segment.file).await;
+        let closing = segment.file.close().await;
         closing.map_err(|e| Error::io("creating a shard", &segment.path, None, &e))?;
         let floor = WalFloor {
             segment: FIRST_SEGMENT,
@@ -88,6 +89,7 @@ impl<I: Io> Shard<I> {
         let dir = &config.place.dir;
         let synced = io.sync_dir(dir).await;
         synced.map_err(|e| Error::io("syncing a shard's directory", dir, None, &e))?;
+        sync_files(&io, &config, &state, &recovered).await?;
         manifest.repair().await?;
         let segments = Segments::new(needed_files(&state, &recovered), free_files(&state, &recovered));
         let next_file = sweep(&io, &config, &state).await?;
@@ -186,6 +188,21 @@ impl<I: Io> Shard<I> {
         };
         logged.and(flushed).and(closed).and(kept)
     }
+}
+
+/// Makes durable what was read of the logs. A process that was killed may leave a frame that the device holds only in its
+/// cache: read here, it must not be taken back by a power cut behind frames that call it durable.
+async fn sync_files<I: Io>(io: &I, config: &ShardConfig, state: &State, recovered: &Recovered) -> Result<()> {
+    let dir = &config.place.dir;
+    let segments = needed_files(state, recovered).into_iter().map(segment_file_name);
+    for name in segments.chain([MANIFEST_NAME.to_owned()]) {
+        let path = dir.join(name);
+        let failed = |e: std::io::Error| Error::io("syncing a recovered log", &path, None, &e);
+        let file = io.open(&path, OpenOptions::WRITE).await.map_err(failed)?;
+        file.sync_data().await.map_err(failed)?;
+        file.close().await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn lost_unlogged() -> Error {

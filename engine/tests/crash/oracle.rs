@@ -230,11 +230,7 @@ impl Oracle {
     }
 
     /// Why a request must have survived; `None` if it need not.
-    fn why(
-        &self,
-        (acked, durability): (Option<u64>, Durability),
-        evidence: u64,
-    ) -> Option<&'static str> {
+    fn why(&self, (acked, durability): (Option<u64>, Durability), evidence: u64) -> Option<&'static str> {
         let acked = acked?;
         if durability == Durability::Sync {
             return Some("it was acknowledged as durable");

@@ -252,7 +252,9 @@ struct Watch<'a> {
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         if let Some(value) = *self.decided.lock().unwrap() {
-            self.oracle.borrow_mut().increment_decided(self.name, self.number, value);
+            self.oracle
+                .borrow_mut()
+                .increment_decided(self.name, self.number, value);
         }
     }
 }
@@ -262,8 +264,13 @@ pub async fn read_all(db: &Db, names: &[Vec<u8>], page: usize) -> std::result::R
     let mut found = Content::new();
     let mut start = None;
     loop {
-        let from = start.as_ref().map_or(Bound::Unbounded, |key: &Vec<u8>| Bound::Excluded(&key[..]));
-        let part = db.scan(from, Bound::Unbounded, page).await.map_err(|e| format!("scanning: {e}"))?;
+        let from = start
+            .as_ref()
+            .map_or(Bound::Unbounded, |key: &Vec<u8>| Bound::Excluded(&key[..]));
+        let part = db
+            .scan(from, Bound::Unbounded, page)
+            .await
+            .map_err(|e| format!("scanning: {e}"))?;
         for (key, value) in part.entries {
             if found.last_key_value().is_some_and(|(last, _)| *last >= key) {
                 return Err("a scan goes backwards".to_owned());
@@ -278,7 +285,10 @@ pub async fn read_all(db: &Db, names: &[Vec<u8>], page: usize) -> std::result::R
     let values = db.multi_get(names).await.map_err(|e| format!("reading: {e}"))?;
     for (name, value) in names.iter().zip(values) {
         if value.as_ref() != found.get(name) {
-            return Err(format!("a get of {} differs from the scan", crate::oracle::show(name)));
+            return Err(format!(
+                "a get of {} differs from the scan",
+                crate::oracle::show(name)
+            ));
         }
     }
     Ok(found)

@@ -632,3 +632,8 @@ fn cores_start_and_end_again_and_again() {
         join_within_a_minute(threads.unwrap());
     }
 }
+
+#[test]
+fn the_conformance_suite_holds_on_the_real_machine() {
+    on_core(|io, dir| async move { crate::io::conformance::all(io, &dir).await });
+}
