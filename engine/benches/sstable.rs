@@ -7,9 +7,10 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use corelane::merge::Step;
 use corelane::sstable::{
-    Block, BlockCache, BlockHandle, Compression, Located, Step, Table, TableBuilder, TableCursor,
-    TableIdentity, TableOptions, key_hash,
+    Block, BlockCache, BlockHandle, Compression, Located, Table, TableBuilder, TableCursor, TableIdentity,
+    TableOptions, key_hash,
 };
 use corelane::types::{Entry, Kind, MAX_SEQUENCE};
 // The machine in memory names these as its own crate's.

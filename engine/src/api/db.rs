@@ -13,7 +13,6 @@ use crate::api::core::{Service, scan_all};
 use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::Io;
 use crate::io::glommio::{CoreThread, StartOptions, start};
 use crate::shard::health::closed;
 use crate::shard::request::{Answer, Decision, Op, Outcome, Page, ScanRange};
