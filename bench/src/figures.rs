@@ -214,7 +214,7 @@ impl Bench<'_> {
     }
 
     fn corelane_tree(&mut self, shards: u16) -> Result<(), String> {
-        let (limit, values, entries) = (self.setup.limit, self.setup.values, self.setup.entries);
+        let entries = self.setup.entries;
         let dir = fresh_dir(&self.setup.dir)?;
         reset_peak();
         let before = Usage::now();
@@ -243,6 +243,20 @@ impl Bench<'_> {
         ];
         row.extra.extend(space(dir.path(), tables, entries, before)?);
 
+        self.corelane_reads(&db, shards)?;
+        self.note_peak();
+        db.sweep(entries)?;
+        db.close()
+    }
+
+    fn corelane_reads(&mut self, db: &Corelane, shards: u16) -> Result<(), String> {
+        let (limit, values, entries) = (self.setup.limit, self.setup.values, self.setup.entries);
+        let label = |work, callers| Label {
+            engine: "corelane",
+            shards,
+            work,
+            callers,
+        };
         for callers in READERS {
             let before = db.stats()?;
             let row = self.measure(label("get, from the device", callers), || {
@@ -283,9 +297,7 @@ impl Bench<'_> {
         self.measure(label("scan of 100, from cache", CALLERS), || {
             db.run(&scan, CALLERS, limit)
         })?;
-        self.note_peak();
-        db.sweep(entries)?;
-        db.close()
+        Ok(())
     }
 
     /// Puts the raw loop's rate at the same depth beside the last row.
@@ -427,8 +439,8 @@ mod tests {
 
     #[test]
     fn a_small_run_measures_every_engine_and_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = tempfile::tempdir().unwrap();
+        let dir = crate::machine::test_dir();
+        let out = crate::machine::test_dir();
         let setup = Setup {
             dir: dir.path().to_owned(),
             entries: 20_000,

@@ -167,6 +167,13 @@ pub fn occupied_bytes(dir: &Path) -> std::io::Result<u64> {
     Ok(total)
 }
 
+/// A directory for one test, beside the test's program: on a real filesystem, where `/tmp` may be in memory.
+#[cfg(test)]
+pub fn test_dir() -> tempfile::TempDir {
+    let program = std::env::current_exe().unwrap();
+    tempfile::tempdir_in(program.parent().unwrap()).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn occupied_bytes_counts_every_file_below() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::test_dir();
         std::fs::create_dir(dir.path().join("in")).unwrap();
         std::fs::write(dir.path().join("in/file"), vec![1; 10_000]).unwrap();
         let bytes = occupied_bytes(dir.path()).unwrap();

@@ -16,8 +16,10 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::workload::{Phase, Tally, mix};
 
-/// The unit of direct I/O.
-pub const PAGE_BYTES: usize = 4096;
+/// The unit of direct I/O, as the kernel is told it.
+const PAGE: u32 = 4096;
+/// The same, as lengths are counted here.
+const PAGE_BYTES: usize = PAGE as usize;
 /// Size of a file that is overwritten: as large as a WAL segment.
 pub const LOG_BYTES: u64 = 64 << 20;
 
@@ -138,11 +140,7 @@ fn random_reads_one(path: &Path, depth: usize, limit: Duration, seed: u64) -> st
     let mut submit = |ring: &mut IoUring, slot: usize, begun: &mut [Instant]| {
         random += 1;
         let position = mix(random) % pages * PAGE_BYTES as u64;
-        let entry = opcode::Read::new(
-            types::Fd(file.as_raw_fd()),
-            buffers[slot].0.as_mut_ptr(),
-            PAGE_BYTES as u32,
-        );
+        let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), buffers[slot].0.as_mut_ptr(), PAGE);
         begun[slot] = Instant::now();
         push(ring, &entry.offset(position).build().user_data(slot as u64))
     };
@@ -244,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_raw_loop_runs_on_a_real_file() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::machine::test_dir();
         let path = dir.path().join("log");
         precondition(&path, LOG_BYTES, Fill::Zeros).unwrap();
         assert_eq!(path.metadata().unwrap().len(), LOG_BYTES);
