@@ -13,7 +13,7 @@ use corelane::io::mailbox::{Receiver, Sender, mailbox};
 use corelane::io::{Class, Io};
 
 use crate::options::Setup;
-use crate::workload::{Caller, Client, Key, Phase, Sweep, Tally, Values, Work, run_caller};
+use crate::workload::{Caller, Client, Key, Phase, Sweep, Tally, Values, Work, fresh_seed, run_caller};
 
 /// One core's part of a phase.
 struct Command {
@@ -232,12 +232,13 @@ impl Corelane {
     pub fn run(&self, work: &Work, callers: usize, limit: Duration) -> Result<Phase, String> {
         let (reply, replies) = mpsc::channel();
         let cores = self.cores.len();
+        let first_seed = fresh_seed();
         let start = Instant::now();
         for (number, core) in self.cores.iter().enumerate() {
             let command = Command {
                 work: work.clone(),
                 callers: (callers / cores + usize::from(number < callers % cores)) as u64,
-                seed: (number as u64) << 32,
+                seed: first_seed + ((number as u64) << 16),
                 values: self.values,
                 limit,
                 reply: reply.clone(),

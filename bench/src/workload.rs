@@ -6,6 +6,7 @@
 //! latency runs from the end of the one before it, so it contains making the key and checking the value.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -124,6 +125,13 @@ pub struct Caller {
     pub seed: u64,
 }
 
+/// Where the random numbers of a new phase's first caller begin; the others follow it. No two phases of a run share any:
+/// a phase that drew the keys of the one before it would find them in the cache.
+pub fn fresh_seed() -> u64 {
+    static PHASES: AtomicU64 = AtomicU64::new(0);
+    PHASES.fetch_add(1, Ordering::Relaxed) << 32
+}
+
 /// An engine as one caller sees it.
 pub trait Client {
     /// Whether this caller asks for this key; callers on a shard's core ask for its keys alone.
@@ -206,11 +214,7 @@ pub async fn run_caller<C: Client>(
     values: Values,
     limit: Duration,
 ) -> Result<Tally, String> {
-    let mut steps = Steps {
-        next: caller.number,
-        caller,
-        random: mix(caller.seed),
-    };
+    let mut steps = Steps::of(caller);
     let mut tally = Tally::new();
     let start = Instant::now();
     let mut last = start;
@@ -234,6 +238,14 @@ struct Steps {
 }
 
 impl Steps {
+    fn of(caller: Caller) -> Self {
+        Self {
+            next: caller.number,
+            caller,
+            random: mix(caller.seed),
+        }
+    }
+
     fn random_below(&mut self, end: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let wide = u128::from(mix(self.random)) * u128::from(end);
@@ -361,6 +373,7 @@ pub fn run_threads<C: Client + Sync>(
     values: Values,
     limit: Duration,
 ) -> Result<Phase, String> {
+    let first_seed = fresh_seed();
     let start = Instant::now();
     let tallies: Vec<Result<Tally, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..callers as u64)
@@ -368,7 +381,7 @@ pub fn run_threads<C: Client + Sync>(
                 let caller = Caller {
                     number,
                     of: callers as u64,
-                    seed: number,
+                    seed: first_seed + number,
                 };
                 scope.spawn(move || {
                     let run = run_caller(client, work, caller, values, limit);
@@ -661,6 +674,21 @@ mod tests {
         assert!(sweep(&model, 1_999).is_ok());
         model.map.borrow_mut().insert(b"stranger".to_vec(), Vec::new());
         assert!(sweep(&model, 2_000).unwrap_err().contains("never written"));
+    }
+
+    #[test]
+    fn no_two_phases_draw_the_same_keys() {
+        let drawn = |first: u64| -> Vec<u64> {
+            let caller = Caller {
+                number: 0,
+                of: 1,
+                seed: first,
+            };
+            let mut steps = Steps::of(caller);
+            (0..1000).map(|_| steps.random_below(1 << 40)).collect()
+        };
+        let (a, b) = (drawn(fresh_seed()), drawn(fresh_seed()));
+        assert_eq!(a.iter().chain(&b).collect::<HashSet<_>>().len(), 2000);
     }
 
     #[test]
