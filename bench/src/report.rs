@@ -303,7 +303,7 @@ mod tests {
                 .all(|line| line.matches('|').count() == HEADS.len() + 1),
             "{text}"
         );
-        let first = "| corelane | 2 | durable put | 16 | 2,000 | 150 | 200 | – | 1,000 | 250 | 4,000 | 50 % | puts a group 7.25 |";
+        let first = "| corelane | 2 | durable put | 16 | 2,000 | 150 | 199 | – | 1,000 | 250 | 4,000 | 50 % | puts a group 7.25 |";
         assert_eq!(lines[2], first);
         assert!(lines[3].contains("| 100,000 |"));
         for part in [
