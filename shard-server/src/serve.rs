@@ -1,11 +1,12 @@
 //! The life of the server process: open, say where, wait for a signal, drain, close.
 
 use std::fmt::Display;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use corelane::api::{Db, Durability};
 use corelane::io::checks;
@@ -64,15 +65,19 @@ pub fn serve(options: ServeOptions) -> Result<(), String> {
     Ok(())
 }
 
+/// How long a listener on this machine may take to take a connection, before nobody is taken to be there.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// Refuses an address on which somebody listens already. The cores share theirs (`SO_REUSEPORT`), which would let a
-/// second server of the same user share it too, and the kernel deal its clients to either.
+/// second server of the same user share it too, and the kernel deal its clients to either. It asks by connecting:
+/// binding without sharing would also be refused for connections of a server that has just ended.
 fn refuse_used(address: SocketAddr) -> Result<(), String> {
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!(
-            "listening on {address}: {error}; choose another address with --bind or --port"
-        )),
+    if address.port() == 0 || TcpStream::connect_timeout(&address, PROBE).is_err() {
+        return Ok(());
     }
+    Err(format!(
+        "listening on {address}: somebody listens there already; choose another address with --bind or --port"
+    ))
 }
 
 /// Descriptors that tables, logs and rings hold beside those of clients, at least.

@@ -291,6 +291,21 @@ fn a_client_that_never_reads_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn a_server_that_ends_leaves_its_port_to_the_next_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let port = server.address.port().to_string();
+    // Closed by the server, so that its end of the connection lingers.
+    let client = server.client();
+    server.stop();
+    assert_eq!(client.rest(), b"");
+    let server = Server::start(&data, &["--port", &port]);
+    assert_eq!(server.client().say("PING"), "+PONG\r\n");
+    server.stop();
+}
+
+#[test]
 fn shutdown_is_a_clean_end() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"), &[]);
@@ -310,17 +325,12 @@ fn what_cannot_start_says_why_and_fails() {
     let other = dir.path().join("other");
     let cases: [(&std::path::Path, &[&str], &str); 4] = [
         (&data, &[], "close the other opener first"),
-        (&other, &["--port", &port], "Address already in use"),
+        (&other, &["--port", &port], "somebody listens there already"),
         (&other, &["--bind", "0.0.0.0"], "no authentication"),
         (&other, &["--cores", "x"], "neither a core's number nor a range"),
     ];
     for (data, flags, why) in cases {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
-        command.arg("--data-dir").arg(data);
-        if !flags.contains(&"--port") {
-            command.args(["--port", "0"]);
-        }
-        let output = command.args(flags).stdin(Stdio::null()).output().unwrap();
+        let output = command(data, flags).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             output.status.code() == Some(1) && said.contains(why),

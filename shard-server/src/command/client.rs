@@ -39,7 +39,8 @@ pub fn http(_: &mut Call<'_>) -> Result<Action, Failure> {
 
 /// `SELECT 0`.
 pub fn select(call: &mut Call<'_>) -> Result<Action, Failure> {
-    match parse_i64(call.arguments.at(1)).ok_or(Failure::NOT_AN_INTEGER)? {
+    let index = parse_i64(call.arguments.at(1)).ok_or(Failure::NOT_AN_INTEGER)?;
+    match i32::try_from(index).map_err(|_| Failure::OUT_OF_INT_RANGE)? {
         0 => reply::simple(call.out, "OK"),
         _ => return Err(Failure::DB_INDEX),
     }

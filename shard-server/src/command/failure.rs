@@ -19,6 +19,9 @@ impl Failure {
     pub const SYNTAX: Self = Self::fixed("ERR syntax error");
     /// A number was wanted.
     pub const NOT_AN_INTEGER: Self = Self::fixed("ERR value is not an integer or out of range");
+    /// A number of 32 bits was wanted.
+    pub const OUT_OF_INT_RANGE: Self =
+        Self::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
     /// The sum leaves 64 bits.
     pub const OVERFLOW: Self = Self::fixed("ERR increment or decrement would overflow");
     /// The negated decrement leaves 64 bits.

@@ -60,11 +60,7 @@ impl std::fmt::Display for ProtocolError {
             Self::MultibulkLength => f.write_str("invalid multibulk length"),
             Self::BulkLength => f.write_str("invalid bulk length"),
             Self::ExpectedDollar(byte) => {
-                let shown = if byte.is_ascii_graphic() {
-                    char::from(*byte)
-                } else {
-                    '?'
-                };
+                let shown = if byte.is_ascii() { char::from(*byte) } else { '?' };
                 write!(f, "expected '$', got '{shown}'")
             }
             Self::MultibulkLine => f.write_str("too big mbulk count string"),

@@ -92,12 +92,10 @@ impl Drop for Server {
 /// The server's command line over `data_dir`, on a free port.
 pub fn command(data_dir: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-    command
-        .arg("serve")
-        .arg("--data-dir")
-        .arg(data_dir)
-        .args(["--port", "0"])
-        .args(flags);
+    command.arg("serve").arg("--data-dir").arg(data_dir).args(flags);
+    if !flags.contains(&"--port") {
+        command.args(["--port", "0"]);
+    }
     command
 }
 
