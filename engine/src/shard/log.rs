@@ -126,12 +126,14 @@ impl<I: Io> Shard<I> {
                 self.next_segment(wal, !first).await?;
                 continue;
             }
-            let (part, after) = rest.split_at(rest.len().min(wal.room()));
+            // A batch is large with its length before it; without, as it is written here, it may just fit one frame. It
+            // has two parts even so, because a first one calls for a last.
+            let most = if first { rest.len() - 1 } else { rest.len() };
+            let (part, after) = rest.split_at(most.min(wal.room()));
             let kind = match (first, after.is_empty()) {
-                (true, false) => FrameKind::First,
+                (true, _) => FrameKind::First,
                 (false, false) => FrameKind::Middle,
                 (false, true) => FrameKind::Last,
-                (true, true) => unreachable!("a batch that fits a frame is not large"),
             };
             let bytes = wal.write_part(kind, part).await?;
             self.count_write(bytes);
