@@ -187,6 +187,11 @@ impl Group {
         self.staged.iter().map(|staged| self.staged_bytes(staged))
     }
 
+    /// Whether some of them are in no WAL, so that only a flush makes them durable.
+    pub fn has_unlogged(&self) -> bool {
+        !self.unlogged.is_empty()
+    }
+
     fn staged_bytes(&self, staged: &Staged) -> &[u8] {
         let source = if staged.logged {
             &self.payload
