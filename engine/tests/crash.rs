@@ -11,10 +11,12 @@ mod oracle;
 mod workload;
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use corelane::api::{Durability, Options};
 use corelane::io::Io;
 use corelane::io::sim::{Mutant, OpKind, Rng, SimDisk, SimMachine, run};
 use futures_util::future::{Either, select};
@@ -40,20 +42,6 @@ struct Met {
     tables: u64,
     recycled: u64,
     rollovers: u64,
-}
-
-impl Met {
-    fn add(&mut self, other: &Self) {
-        self.rounds += other.rounds;
-        self.kills += other.kills;
-        self.in_creation += other.in_creation;
-        self.recoveries_cut += other.recoveries_cut;
-        self.recoveries_cut_twice += other.recoveries_cut_twice;
-        self.torn += other.torn;
-        self.tables += other.tables;
-        self.recycled += other.recycled;
-        self.rollovers += other.rollovers;
-    }
 }
 
 /// How a round ends.
@@ -330,4 +318,150 @@ fn r1_r3_r5_r9_each_mutant_is_found_out() {
             "{mutant:?} went unnoticed for {MUTANT_SEEDS} seeds"
         );
     }
+}
+
+/// One switch, its directory syncs left out, everything before and after it honest.
+async fn dir_syncs_left_out<F: Future<Output = ()>>(disk: &SimDisk, switch: F) {
+    disk.set_mutant(Some(Mutant::SkipDirSync));
+    switch.await;
+    disk.set_mutant(None);
+}
+
+/// Runs `story` and crashes its end in many ways; in how many of them the key `kept` is gone or nothing opens.
+fn shows<F: Future<Output = ()>>(story: impl Fn(SimMachine, Options) -> F, kept: &[u8]) -> usize {
+    let mut options = common::small(1, 1);
+    options.tuning.manifest_bytes = 16 << 10;
+    options.tuning.memtable_bytes = 1 << 20;
+    let disk = SimDisk::new();
+    disk.create_dir_all(common::DIR);
+    let (during, after) = (options.clone(), options);
+    run(7, &disk, 1, |machine| async move {
+        story(machine.clone(), during).await;
+        machine.cut_power();
+        std::future::pending::<()>().await;
+    });
+    let kept_in = |seed: &u64| {
+        let (disk, options) = (disk.fork(), after.clone());
+        disk.crash(*seed);
+        let found = run(*seed, &disk, 1, |machine| async move {
+            match open(&machine, options).await {
+                Ok(db) => db.get(kept).await.unwrap_or(None),
+                Err(_) => None,
+            }
+        });
+        found.flatten().is_some()
+    };
+    (0..40).filter(|seed| !kept_in(seed)).count()
+}
+
+/// A table's name: `flush` was acknowledged, the manifest names a table that is not there. Without a log, nothing else
+/// holds the write.
+async fn install_a_table(machine: SimMachine, options: Options, honest: bool) {
+    let db = open(&machine, options).await.unwrap();
+    machine.core(0).sleep(Duration::from_millis(100)).await;
+    db.put_with(b"k", b"v", Durability::None).await.unwrap();
+    if honest {
+        db.flush().await.unwrap();
+    } else {
+        dir_syncs_left_out(machine.disk(), async { db.flush().await.unwrap() }).await;
+    }
+}
+
+/// A segment's name: the seal before it names a segment that is not there.
+async fn prepare_a_segment(machine: SimMachine, options: Options, honest: bool) {
+    let db = open(&machine, options).await.unwrap();
+    let fill = async {
+        for i in 0..40_u32 {
+            db.put(&i.to_be_bytes(), &[1; 3000]).await.unwrap();
+        }
+        db.put(b"k", b"v").await.unwrap();
+    };
+    if honest {
+        fill.await;
+    } else {
+        dir_syncs_left_out(machine.disk(), fill).await;
+    }
+}
+
+/// The names of creation: the shard's files, its directory, the superblock.
+async fn create_a_database(machine: SimMachine, options: Options, honest: bool) {
+    let opening = async { open(&machine, options).await.unwrap() };
+    let db = if honest {
+        opening.await
+    } else {
+        machine.disk().set_mutant(Some(Mutant::SkipDirSync));
+        let db = opening.await;
+        machine.disk().set_mutant(None);
+        db
+    };
+    db.put(b"k", b"v").await.unwrap();
+}
+
+/// A new manifest's name: the edit in it was acknowledged, and the old manifest comes back. Only the sync behind the
+/// rename is left out.
+async fn roll_a_manifest_over(machine: SimMachine, options: Options, honest: bool) {
+    let db = open(&machine, options).await.unwrap();
+    let renames = || machine.disk().count(Some("new"), OpKind::Rename).ops;
+    let before = renames();
+    let working = async {
+        // The write that the last flush before the switch makes durable is the one looked for.
+        while renames() == before {
+            db.put_with(b"k", b"v", Durability::None).await.unwrap();
+            db.flush().await.unwrap();
+            if renames() == before {
+                db.delete_with(b"k", Durability::None).await.unwrap();
+                db.flush().await.unwrap();
+            }
+        }
+    };
+    let lying = async {
+        while renames() == before {
+            machine.core(0).sleep(Duration::from_micros(2)).await;
+        }
+        if !honest {
+            machine.disk().set_mutant(Some(Mutant::SkipDirSync));
+        }
+        std::future::pending::<()>().await;
+    };
+    select(std::pin::pin!(working), std::pin::pin!(lying)).await;
+    machine.disk().set_mutant(None);
+}
+
+#[test]
+fn r9_each_directory_sync_left_out_alone_shows() {
+    let counts = [true, false].map(|honest| {
+        [
+            shows(
+                |machine, options| create_a_database(machine, options, honest),
+                b"k",
+            ),
+            shows(
+                |machine, options| prepare_a_segment(machine, options, honest),
+                b"k",
+            ),
+            shows(|machine, options| install_a_table(machine, options, honest), b"k"),
+        ]
+    });
+    println!("honest {:?}, lying {:?}", counts[0], counts[1]);
+    assert_eq!(counts[0], [0; 3], "an honest switch keeps what it promised");
+    assert!(
+        counts[1].iter().all(|&n| n > 0),
+        "creation, segment, table: {:?}",
+        counts[1]
+    );
+}
+
+#[test]
+fn r9_the_directory_sync_of_a_manifest_rollover_left_out_alone_shows() {
+    let honest = shows(
+        |machine, options| roll_a_manifest_over(machine, options, true),
+        b"k",
+    );
+    let lying = shows(
+        |machine, options| roll_a_manifest_over(machine, options, false),
+        b"k",
+    );
+    println!("honest {honest}, lying {lying}");
+    assert_eq!(honest, 0, "an honest switch keeps what it promised");
+    assert!(lying > 0, "a lost rename went unnoticed");
 }

@@ -48,7 +48,7 @@ impl Plan {
             default: *rng.pick(&[Durability::Sync, Durability::Sync, Durability::Buffered]),
             flush_every: *rng.pick(&[6, 12, 25, 1000]),
             huge_every: *rng.pick(&[15, 60, 1000]),
-            memtable_bytes: *rng.pick(&[64 << 10, 64 << 10, 128 << 10, 16 << 20]),
+            memtable_bytes: *rng.pick(&[64 << 10, 128 << 10, 256 << 10, 16 << 20]),
             segment_bytes: *rng.pick(&[64 << 10, 64 << 10, 128 << 10]),
             buffered_bytes: *rng.pick(&[1, 4 << 10, 64 << 10]),
         }
