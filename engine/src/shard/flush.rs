@@ -25,12 +25,13 @@ impl<I: Io> Shard<I> {
     /// Writes every entry that is in a memtable now out as tables and waits for it.
     ///
     /// # Errors
-    /// The shard's health, or what kept the flush from ending.
+    /// The shard's health, or what kept the flush from ending; it is tried again all the same.
     pub async fn flush(&self) -> Result<()> {
         if !self.memory.active_is_empty() {
             self.health.check()?;
             self.request_rotation();
         }
+        let failed_before = self.flush_failures.get();
         let mut target = None;
         loop {
             let next = self.flush_work.wait();
@@ -41,6 +42,11 @@ impl<I: Io> Shard<I> {
                 }
             }
             self.health.check()?;
+            if self.flush_failures.get() > failed_before
+                && let Some(error) = self.flush_error.borrow().clone()
+            {
+                return Err(error);
+            }
             next.await;
         }
     }
@@ -56,7 +62,10 @@ impl<I: Io> Shard<I> {
             match ready {
                 Some(_) if self.health.is_poisoned() && self.closing.get() => return,
                 Some(immutable) => match self.flush_one(&immutable).await {
-                    Ok(()) => self.health.room_again(),
+                    Ok(()) => {
+                        *self.flush_error.borrow_mut() = None;
+                        self.health.room_again();
+                    }
                     Err(error) => {
                         self.flush_failed(&error);
                         if self.closing.get() {
@@ -73,12 +82,14 @@ impl<I: Io> Shard<I> {
 
     fn flush_failed(&self, error: &Error) {
         self.counters.job_failures.add(1);
+        self.flush_failures.set(self.flush_failures.get() + 1);
+        *self.flush_error.borrow_mut() = Some(error.clone());
         self.merging.note_error(error);
         match error.kind() {
             ErrorKind::NoSpace => self.health.read_only(error),
             ErrorKind::Poisoned => self.health.poison(error),
-            // The immutable and its WAL are still there and nothing was lost: it is tried again, and writers wait once
-            // the limit of immutables is reached.
+            // The immutable and its WAL are still there and nothing was lost: it is tried again. Writers who find the
+            // limit of immutables reached meanwhile are told why.
             _ => {}
         }
         self.flush_work.open();

@@ -67,6 +67,10 @@ pub struct Shard<I: Io> {
     next_file: Cell<u64>,
     segments: Segments<I>,
     merging: Merging,
+    /// Flushes given up and tried again.
+    flush_failures: Cell<u64>,
+    /// Why the last flush was given up; `None` once one succeeded.
+    flush_error: RefCell<Option<Error>>,
     /// Tables that left the version; their files go once no reader holds them.
     obsolete: RefCell<Vec<Rc<Table<I>>>>,
     counters: Counters,
@@ -122,7 +126,12 @@ impl<I: Io> Shard<I> {
         Pressure {
             immutables: self.memory.immutables(),
             active_fill: active_fill.min(1.0),
-            level0_tables: self.live.borrow().tables[0].len(),
+            // Nobody waits for merges that only come when they are asked for.
+            level0_tables: if self.tuning().auto_compact {
+                self.live.borrow().tables[0].len()
+            } else {
+                0
+            },
             debt_bytes: self.merging.debt_bytes(),
         }
     }

@@ -111,6 +111,8 @@ impl<I: Io> Shard<I> {
             next_file: Cell::new(next_file),
             segments,
             merging: Merging::default(),
+            flush_failures: Cell::new(0),
+            flush_error: RefCell::new(None),
             obsolete: RefCell::new(Vec::new()),
             counters: Counters::default(),
             torn_tail_bytes,

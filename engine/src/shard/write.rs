@@ -148,7 +148,11 @@ impl<I: Io> Shard<I> {
                     Admission::Delay(delay)
                 }
             }
-            Stall::Wait(_) => Admission::Wait,
+            Stall::Wait(_) => match &*self.flush_error.borrow() {
+                // Nobody knows when the device will be well again: a caller who is told can decide.
+                Some(error) => return Err(error.clone()),
+                None => Admission::Wait,
+            },
         })
     }
 
