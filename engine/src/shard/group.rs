@@ -39,8 +39,11 @@ pub struct Group {
     staged: Vec<Staged>,
     /// Who waits for each of `staged`, in the same order.
     answers: RefCell<Vec<Option<Answerer>>>,
-    /// The unapplied part was given up while the group was in flight: it is neither logged nor applied.
-    refused: Cell<bool>,
+    /// Batches that are on stable storage already, while the group is in flight.
+    durable_batches: Cell<usize>,
+    /// What was not on stable storage was given up while the group was in flight: of `staged` only so many go on, the
+    /// rest is neither logged nor applied.
+    refused: Cell<Option<usize>>,
     wants_sync: bool,
     index: RefCell<Index>,
 }
@@ -98,7 +101,7 @@ impl Group {
 
     /// Whether a batch waits to enter the memtable, so that later ones must wait behind it.
     pub fn has_unapplied(&self) -> bool {
-        !self.staged.is_empty() && !self.refused.get()
+        self.kept() > 0
     }
 
     /// Whether any waiting batch goes to no WAL.
@@ -182,9 +185,15 @@ impl Group {
         varint::take_bytes(&mut bytes).expect("the group wrote this length itself")
     }
 
-    /// The batches that wait to enter the memtable, in order.
+    /// The batches that wait to enter the memtable, in order; after a refusal those that go on all the same.
     pub fn unapplied(&self) -> impl Iterator<Item = &[u8]> {
-        self.staged.iter().map(|staged| self.staged_bytes(staged))
+        self.staged[..self.kept()]
+            .iter()
+            .map(|staged| self.staged_bytes(staged))
+    }
+
+    fn kept(&self) -> usize {
+        self.refused.get().unwrap_or(self.staged.len())
     }
 
     /// Whether some of them are in no WAL, so that only a flush makes them durable.
@@ -206,15 +215,37 @@ impl Group {
         std::mem::take(&mut *self.answers.borrow_mut())
     }
 
-    /// Gives up what is not in the memtable while the group is in flight; returns who waited for it.
+    /// Remembers that batches up to this number are on stable storage.
+    pub fn note_durable(&self, batches: usize) {
+        self.durable_batches.set(batches);
+    }
+
+    /// Gives up everything that is not in the memtable while the group is in flight; returns who waited for it.
     pub fn refuse(&self) -> Vec<Option<Answerer>> {
-        self.refused.set(true);
+        self.refused.set(Some(0));
         self.take_answers()
     }
 
-    /// Whether the unapplied part was given up.
+    /// Gives up what is neither in the memtable nor on stable storage while the group is in flight; returns who waited
+    /// for it. What is on stable storage would come back at the next open, so it goes on, and with it whatever was
+    /// staged before it.
+    pub fn refuse_unlogged(&self) -> Vec<Option<Answerer>> {
+        let mut number = self.applied_batches;
+        let first_lost = self.staged.iter().position(|staged| {
+            let lost = staged.logged && number >= self.durable_batches.get();
+            number += usize::from(staged.logged);
+            lost
+        });
+        let kept = first_lost.unwrap_or(self.staged.len()).min(self.kept());
+        self.refused.set(Some(kept));
+        let mut answers = self.answers.borrow_mut();
+        let kept = kept.min(answers.len());
+        answers.split_off(kept)
+    }
+
+    /// Whether a part was given up: what is not on stable storage by now, nor in the memtable, is not to be logged.
     pub fn is_refused(&self) -> bool {
-        self.refused.get()
+        self.refused.get().is_some()
     }
 
     /// Drops every batch that is not in the memtable and returns who waited for it; what is applied stays.
@@ -236,6 +267,7 @@ impl Group {
         }
         self.extend_index();
         let at = *self.index.borrow().newest.get(&key_hash(key))?;
+        let at = at.min(self.kept() - 1);
         // Two keys may share a hash: then an older batch may still hold this one.
         (0..=at)
             .rev()
@@ -306,6 +338,30 @@ mod tests {
         group.stage(&gone, Durability::Sync, None);
         assert_eq!(group.newest(b"a"), Some(StagedValue::Tombstone));
         assert_eq!(group.newest(b"c"), None);
+    }
+
+    /// A full device stops a group between two frames. What the first frame carried is on stable storage: it was refused
+    /// with the rest, and came back at the next open although its callers had been told that it was not written.
+    #[test]
+    fn a_refusal_spares_what_is_on_stable_storage_and_what_was_staged_before_it() {
+        let mut group = Group::default();
+        group.log_applied(&put(b"applied", b"0"));
+        group.stage(&put(b"logged", b"1"), Durability::Sync, None);
+        group.stage(&put(b"none", b"2"), Durability::None, None);
+        group.stage(&put(b"logged", b"3"), Durability::Sync, None);
+        group.stage(&put(b"none", b"4"), Durability::None, None);
+        group.note_durable(2);
+        assert_eq!(group.newest(b"logged"), Some(StagedValue::Put(b"3")));
+        assert_eq!(group.refuse_unlogged().len(), 2);
+        assert_eq!(group.unapplied().count(), 2);
+        assert_eq!(group.newest(b"logged"), Some(StagedValue::Put(b"1")));
+        assert_eq!(group.newest(b"none"), Some(StagedValue::Put(b"2")));
+        assert!(group.has_unapplied() && group.is_refused());
+        assert!(
+            group.refuse_unlogged().is_empty(),
+            "a second refusal finds nobody"
+        );
+        assert_eq!(group.take_answers().len(), 2);
     }
 
     #[test]

@@ -95,15 +95,20 @@ impl<I: Io> Shard<I> {
             if !piece.batches.is_empty() {
                 self.log_piece(wal, group, &piece).await?;
                 from = piece.batches.end;
+                group.note_durable(from);
             } else if group
                 .piece(from, batches.end, wal.fresh_room())
                 .batches
                 .is_empty()
             {
                 self.log_large(wal, group, from).await?;
+                if group.is_refused() && from >= group.applied_batches() {
+                    return Ok(());
+                }
                 from += 1;
+                group.note_durable(from);
             } else {
-                self.next_segment(wal, false).await?;
+                self.next_segment(wal).await?;
             }
         }
         Ok(())
@@ -123,7 +128,13 @@ impl<I: Io> Shard<I> {
         while !rest.is_empty() {
             // A part smaller than a page would be mostly header; the end of a segment is left empty instead.
             if wal.room() < wal.fresh_room().min(framed_bytes(1)) / 2 {
-                self.next_segment(wal, !first).await?;
+                let next = self.spare_segment().await?;
+                // Its caller may have been told meanwhile that there was no room: then it must not come back at replay.
+                let given_up = group.is_refused() && number >= group.applied_batches();
+                self.move_on(wal, next, !first && !given_up).await?;
+                if given_up {
+                    return Ok(());
+                }
                 continue;
             }
             // A batch is large with its length before it; without, as it is written here, it may just fit one frame. It
@@ -149,10 +160,16 @@ impl<I: Io> Shard<I> {
     }
 
     /// Moves the log on to the next segment, waiting for room if there is none.
-    async fn next_segment(&self, wal: &mut Writer<I>, continues: bool) -> Result<()> {
-        let next = loop {
+    async fn next_segment(&self, wal: &mut Writer<I>) -> Result<()> {
+        let next = self.spare_segment().await?;
+        self.move_on(wal, next, false).await
+    }
+
+    /// A segment that is ready, waiting for room if there is none.
+    async fn spare_segment(&self) -> Result<Prepared<I>> {
+        loop {
             if let Some(spare) = self.segments.take_spare() {
-                break spare;
+                return Ok(spare);
             }
             match self.make_spare().await {
                 Ok(()) => self.health.room_again(),
@@ -167,7 +184,10 @@ impl<I: Io> Shard<I> {
                 }
                 Err(error) => return Err(error),
             }
-        };
+        }
+    }
+
+    async fn move_on(&self, wal: &mut Writer<I>, next: Prepared<I>, continues: bool) -> Result<()> {
         let bytes = wal.switch(next, continues).await?;
         self.count_write(bytes);
         self.upkeep.open();

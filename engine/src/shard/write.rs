@@ -299,7 +299,7 @@ impl<I: Io> Shard<I> {
         // From here to the acknowledgements nothing is awaited.
         self.staging.in_flight.take();
         match outcome {
-            Ok(()) if !group.is_refused() => {
+            Ok(()) => {
                 if group.has_unlogged() {
                     self.memory.note_unlogged();
                 }
@@ -308,7 +308,6 @@ impl<I: Io> Shard<I> {
                     answer_with(answer, Ok(Answer::Written(sequence)));
                 }
             }
-            Ok(()) => {}
             Err(error) => self.fail(&group, &error),
         }
     }
@@ -346,7 +345,7 @@ impl<I: Io> Shard<I> {
     /// Gives up what the group in flight has not logged; the caller is the commit loop, so nothing of it is under way.
     pub(crate) fn refuse_in_flight(&self, error: &Error) {
         let group = Rc::clone(&self.staging.in_flight.borrow());
-        for answer in group.refuse() {
+        for answer in group.refuse_unlogged() {
             answer_with(answer, Err(error.clone()));
         }
     }

@@ -170,12 +170,13 @@ impl<I: Io> Table<I> {
             .map_err(|e| Error::io(DOING, &path, None, &e))?;
         if bytes != expected_bytes {
             let cause = format!("the file is {bytes} bytes long, expected {expected_bytes}");
-            return Err(Error::corruption(DOING, &path, None, cause));
+            let offset = bytes.min(expected_bytes);
+            return Err(Error::corruption(DOING, &path, Some(offset), cause));
         }
         let pages = bytes / PAGE_BYTES as u64;
         if !bytes.is_multiple_of(PAGE_BYTES as u64) || pages == 0 || pages > u64::from(u32::MAX) {
             let cause = format!("no table is {bytes} bytes long");
-            return Err(Error::corruption(DOING, &path, None, cause));
+            return Err(Error::corruption(DOING, &path, Some(bytes), cause));
         }
         let tail_bytes = bytes.min(TAIL_BYTES);
         let tail_len = usize::try_from(tail_bytes).expect("at most TAIL_BYTES");
