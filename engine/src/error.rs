@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Incompatible,
     /// An option has a value outside its range, or contradicts the database's stored shape.
     InvalidOptions,
+    /// The closure given to `update` panicked; nothing was written.
+    CallerPanicked,
     /// A bound on concurrent work is reached; the same call may succeed later.
     Busy,
 }
@@ -154,6 +156,7 @@ impl Error {
             ErrorKind::Locked => "close the other opener first",
             ErrorKind::Incompatible => "open the database with the version that wrote it, or a newer one",
             ErrorKind::InvalidOptions => "correct the option",
+            ErrorKind::CallerPanicked => "mend the closure; its panic message says where",
             ErrorKind::Busy => "try again later, or with fewer operations in flight",
         }
     }

@@ -7,6 +7,13 @@ use corelane_server::options::Cli;
 use corelane_server::serve::serve;
 
 fn main() -> ExitCode {
+    // A core that panics has met a bug and can neither serve nor close. Ending at once is safe, as after `kill -9`:
+    // everything acknowledged is on stable storage; going on would leave its clients hanging.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     match Cli::parse().options().and_then(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

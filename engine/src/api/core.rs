@@ -280,6 +280,13 @@ impl<I: Io> Core<I> {
         });
     }
 
+    /// Tells every shard of this core to keep nobody waiting any more.
+    pub(super) fn wind_down(&self) {
+        for shard in self.0.shards.iter().flatten() {
+            shard.wind_down();
+        }
+    }
+
     /// Closes every shard of this core; the first error is returned once all are closed.
     pub(super) async fn close_shards(&self) -> Result<()> {
         let closing = self.0.shards.iter().flatten().map(|shard| shard.close());

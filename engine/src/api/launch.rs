@@ -332,6 +332,8 @@ async fn serve<I: Io, S: Service>(
         ended.0.open();
     });
     serve_mailbox(&core, &mut mailbox, &service_ended).await;
+    // Whoever still waits for room, a flush or a merge is told that the database closes; else the tasks would never end.
+    core.wind_down();
     core.drained().await;
     core.close_shards().await
 }

@@ -103,6 +103,7 @@ impl<I: Io> Job<'_, '_, I> {
             match merge.progress() {
                 Progress::Ready => {}
                 Progress::Blocked(source) => {
+                    self.check_stop()?;
                     merge.sources_mut()[source].load().await?;
                     merge.refilled(source);
                     slice_began = io.now();

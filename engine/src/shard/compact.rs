@@ -85,9 +85,8 @@ impl<I: Io> Shard<I> {
                 self.merging.full.set(false);
                 return Ok(());
             }
-            if self.closing.get() {
-                return Err(crate::shard::health::closed());
-            }
+            self.check_open()?;
+            self.health.check()?;
             if self.merging.failures.get() > failed_before {
                 self.merging.full.set(false);
                 let error = self.merging.last_error.borrow().clone();

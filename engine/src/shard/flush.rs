@@ -87,7 +87,7 @@ impl<I: Io> Shard<I> {
         self.merging.note_error(error);
         match error.kind() {
             ErrorKind::NoSpace => self.health.read_only(error),
-            ErrorKind::Poisoned => self.health.poison(error),
+            ErrorKind::Poisoned => self.poison(error),
             // The immutable and its WAL are still there and nothing was lost: it is tried again. Writers who find the
             // limit of immutables reached meanwhile are told why.
             _ => {}

@@ -81,8 +81,9 @@ impl<I: Io> Shard<I> {
         edit.next_file_number = Some(self.next_file.get());
         let mut manifest = self.manifest.take().await;
         if let Err(error) = manifest.append(&edit).await {
-            if error.kind() != ErrorKind::NoSpace {
-                self.health.poison(&error);
+            // A failure before anything was renamed leaves the manifest as it was: the job is tried again.
+            if error.kind() != ErrorKind::NoSpace && manifest.needs_repair() {
+                self.poison(&error);
             }
             return Err(error);
         }

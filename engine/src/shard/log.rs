@@ -171,18 +171,19 @@ impl<I: Io> Shard<I> {
             if let Some(spare) = self.segments.take_spare() {
                 return Ok(spare);
             }
+            // Nothing of the log was tried yet, so whatever failed, nothing is in doubt: those who wait are told, and room
+            // or descriptors are looked for until they are there.
             match self.make_spare().await {
                 Ok(()) => self.health.room_again(),
-                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                Err(error) => {
                     self.health.read_only(&error);
                     self.refuse_waiting(&error);
-                    if self.closing.get() {
+                    if self.winding_down.get() || self.closing.get() {
                         self.close_error.borrow_mut().get_or_insert(error.clone());
                         return Err(error);
                     }
                     self.io.sleep(ROOM_RETRY).await;
                 }
-                Err(error) => return Err(error),
             }
         }
     }

@@ -37,7 +37,7 @@ use std::rc::Rc;
 pub use write::Begun;
 
 use crate::compaction::stall::{self, Pressure, Stall};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::shard::compact::Merging;
 use crate::shard::config::{ShardConfig, Tuning};
@@ -76,6 +76,8 @@ pub struct Shard<I: Io> {
     counters: Counters,
     torn_tail_bytes: u64,
     closing: Cell<bool>,
+    /// The database is closing: nobody is kept waiting for room, a flush or a merge any more.
+    winding_down: Cell<bool>,
     /// The first failure met while closing.
     close_error: RefCell<Option<Error>>,
     /// Background tasks that have not ended.
@@ -144,6 +146,29 @@ impl<I: Io> Shard<I> {
         stall::StallOptions {
             immutables_max: self.tuning().max_immutables,
             ..Default::default()
+        }
+    }
+
+    /// Tells everybody who waits for room, a flush, a merge or a segment that the database is closing.
+    pub(crate) fn wind_down(&self) {
+        self.winding_down.set(true);
+        self.open_all_gates();
+    }
+
+    /// Ends all writing after a failure of unknown outcome, and wakes everybody who waits for what will not come.
+    pub(crate) fn poison(&self, error: &Error) {
+        self.health.poison(error);
+        self.open_all_gates();
+    }
+
+    /// An error once the database is closing.
+    fn check_open(&self) -> Result<()> {
+        if self.winding_down.get() { Err(health::closed()) } else { Ok(()) }
+    }
+
+    fn open_all_gates(&self) {
+        for gate in [&self.work, &self.room, &self.flush_work, &self.compact_work, &self.upkeep] {
+            gate.open();
         }
     }
 

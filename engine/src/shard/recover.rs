@@ -117,6 +117,7 @@ impl<I: Io> Shard<I> {
             counters: Counters::default(),
             torn_tail_bytes,
             closing: Cell::new(false),
+            winding_down: Cell::new(false),
             close_error: RefCell::new(None),
             tasks: Cell::new(0),
             work: Gate::default(),
@@ -165,15 +166,7 @@ impl<I: Io> Shard<I> {
         let healthy = !self.health.is_poisoned();
         self.closing.set(true);
         self.health.close();
-        for gate in [
-            &self.work,
-            &self.flush_work,
-            &self.compact_work,
-            &self.upkeep,
-            &self.room,
-        ] {
-            gate.open();
-        }
+        self.open_all_gates();
         while self.tasks.get() > 0 {
             let ended = self.task_ended.wait();
             if self.tasks.get() > 0 {

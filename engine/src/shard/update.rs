@@ -4,6 +4,8 @@
 //! then the tables. Look, decision and staging happen without an await, so nothing comes between them; only a value
 //! that lies on the device needs an await, after which memory is looked at again.
 
+use std::panic::AssertUnwindSafe;
+
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
@@ -95,7 +97,12 @@ impl<I: Io> Shard<I> {
 fn apply_to(key: &[u8], apply: UpdateFn, present: Option<&[u8]>) -> Result<Vec<u8>> {
     assert!(key.len() <= MAX_KEY_BYTES, "the caller checked the key");
     let mut out = Vec::new();
-    match apply(present) {
+    // A panic of the caller's closure is the caller's: unwound through a core it would take every shard there with it.
+    let decided = std::panic::catch_unwind(AssertUnwindSafe(|| apply(present)));
+    let decision = decided.map_err(|_| {
+        Error::new(ErrorKind::CallerPanicked, "updating a key", "the closure that decides panicked; nothing was written")
+    })?;
+    match decision {
         Decision::Put(value) if value.len() > MAX_VALUE_BYTES => {
             return Err(Error::new(
                 ErrorKind::TooLarge,

@@ -118,6 +118,7 @@ impl<I: Io> Shard<I> {
                     }
                 }
                 Admission::Wait => {
+                    self.check_open()?;
                     self.counters.waits.add(1);
                     self.room.wait().await;
                 }
@@ -333,7 +334,7 @@ impl<I: Io> Shard<I> {
     /// The device write of these batches failed with an unknown outcome: nothing is retried (R3), every waiter of this
     /// group is told so, and the shard takes no more writes. Those who wait in the open group were never written.
     fn fail(&self, group: &Group, error: &Error) {
-        self.health.poison(error);
+        self.poison(error);
         for answer in group.refuse() {
             answer_with(answer, Err(error.with_kind(ErrorKind::OutcomeUnknown)));
         }
