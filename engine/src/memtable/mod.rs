@@ -6,6 +6,25 @@
 //!
 //! One core owns it. Writing takes `&mut`, reading `&`, and there are no atomics. A [`Position`] borrows nothing, so a
 //! scan may be left and resumed across later inserts.
+//!
+//! Chosen by measurement (`cargo bench -p corelane --bench memtable`, 2026-11-21, 2 cores of an AMD EPYC under other
+//! load, so CPU time; best of two runs at 150 k, one at 1 M). Nanoseconds an operation with 400-byte values, copying
+//! included: random 16-byte keys / random ids behind 17 shared bytes / the same ids ascending.
+//!
+//! ```text
+//! entries  structure            insert              get, hit            get, miss           scan
+//! 150 k    this one              500/ 269/ 178       675/ 584/ 515       250/ 228/ 247      128/121/ 24
+//!          BTreeMap              829/1129/ 341       855/ 995/ 917       961/1025/ 785       27/ 34/ 28
+//!          crossbeam-skiplist   2930/2525/ 480      2435/1791/1835      2123/1574/2044      210/171/ 59
+//!          arena skip list       624/1783/ 312      2108/2076/2171      1431/2172/1787      159/130/ 36
+//! 1 M      this one              771/ 525/ 203       964/1328/1247       493/ 729/ 703      187/188/ 29
+//!          BTreeMap             2154/2127/ 395      2246/1878/1838      2217/1557/2087       58/ 43/ 34
+//!          crossbeam-skiplist   6150/6827/ 424      4714/4390/3860      4615/4998/3633      368/326/ 64
+//!          arena skip list      3472/5007/ 350      5020/8635/5914      5592/7723/6845      279/329/ 41
+//! ```
+//!
+//! In quieter minutes hits at 150 k took 400 to 430 ns. What is left of an insert is mostly first touches of fresh
+//! pages; of a hit, the cache miss on the record. Nodes of 32 and 128 slots were no better than 64.
 
 mod arena;
 mod node;
@@ -31,9 +50,9 @@ pub struct Memtable {
 
 /// A place in a memtable: at an entry, or at the end.
 ///
-/// It belongs to the memtable that made it and stays usable across later inserts: it stays at its entry, and a walk
-/// from it meets every entry that lies ahead in internal order, those inserted meanwhile included. The end stays the
-/// end.
+/// It belongs to the memtable that made it: another panics at it or shows some other entry. It stays usable across
+/// later inserts: it stays at its entry, and a walk from it meets every entry that lies ahead in internal order, those
+/// inserted meanwhile included. The end stays the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The entry here; `None` at the end.
@@ -43,7 +62,7 @@ pub struct Position {
 }
 
 impl Memtable {
-    /// An empty memtable: a few KiB of index, no chunk yet.
+    /// An empty memtable: 13 KiB of index and no chunk yet.
     pub fn new() -> Self {
         Self::default()
     }

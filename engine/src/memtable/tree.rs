@@ -9,7 +9,8 @@ use super::arena::{Address, Arena, Target};
 use super::node::{SLOTS, Slots};
 use super::pool::Pool;
 
-/// The most inner levels: at 10 slots a node, far fewer than splits leave, they reach more records than have addresses.
+/// The most inner levels. Two splits of a node take more than sixteen inserts into it (see `node::RUN_INSERTS`), so a
+/// level has at most an eighth of the nodes below it, and twelve reach past the 2^32 addresses of records.
 const MAX_HEIGHT: usize = 12;
 
 /// A leaf that has none to its right.
