@@ -4,6 +4,12 @@
 //! `CORELANE_SEED=n` replays exactly one seed; `CORELANE_SEEDS=n` runs so many instead of the 2,000 of CI. The mutants
 //! are the test of this test: a seam that lies must be found out by the very same rounds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 #[path = "crash/oracle.rs"]
 mod oracle;

@@ -1,5 +1,11 @@
 //! Bugs that the crash test has found, each as the shortest story that shows it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use corelane::Result;
@@ -245,7 +251,8 @@ fn a_flush_beside_other_writers_ends() {
             let db = open(&machine, options()).await.unwrap();
             for round in 0..4_u64 {
                 let (put, flush) = join(db.put(&[1], b"v"), db.flush()).await;
-                (put.unwrap(), flush.unwrap());
+                put.unwrap();
+                flush.unwrap();
                 db.flush().await.unwrap();
                 let stats = db.stats().await.unwrap();
                 assert_eq!(stats.total(|s| s.flushes), round + 1, "seed {seed}");
@@ -290,7 +297,8 @@ fn a_clean_close_keeps_an_unlogged_write_that_waited_its_turn() {
             let logged = db.put(b"logged", b"1");
             let unlogged = db.put_with(b"unlogged", b"2", Durability::None);
             let (logged, unlogged) = join(logged, unlogged).await;
-            (logged.unwrap(), unlogged.unwrap());
+            logged.unwrap();
+            unlogged.unwrap();
             db.close().await.unwrap();
         })
         .unwrap();

@@ -4,6 +4,12 @@
 //!
 //! `CORELANE_SEED=n` replays exactly one seed of the simulator, `CORELANE_SEEDS=n` runs so many.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -53,7 +59,7 @@ impl Caller {
                 key.resize(1 + usize::try_from(n).unwrap(), 0);
                 key
             }
-            2 => [&[name][..], &vec![b'p'; 200], &n.to_be_bytes()].concat(),
+            2 => [&[name][..], &[b'p'; 200], &n.to_be_bytes()].concat(),
             3 if n < 2 => [&[name][..], &vec![0xff; 65_535]].concat(),
             4 | 5 => self.tagged(),
             _ => [&[name][..], &n.to_be_bytes()].concat(),

@@ -1,5 +1,11 @@
 //! The engine end to end: in the simulator, and on a real directory with real executors.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use std::ops::Bound;

@@ -264,7 +264,8 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_each_bad_option_is_named() {
         assert!(Options::new(vec![0, 1]).validate().is_ok());
-        let cases: [(&str, fn(&mut Options)); 6] = [
+        type Spoil = fn(&mut Options);
+        let cases: [(&str, Spoil); 6] = [
             ("cores", |o| o.cores = vec![]),
             ("cores", |o| o.cores = vec![1, 1]),
             ("shards", |o| o.shape.shards = Some(0)),

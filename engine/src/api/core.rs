@@ -146,7 +146,7 @@ impl<I: Io> Core<I> {
     /// answers come in the order of `ops`.
     pub async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
         let total = ops.len();
-        let mut by_core: BTreeMap<usize, (Vec<usize>, Vec<(u16, Op)>)> = BTreeMap::new();
+        let mut by_core: BTreeMap<usize, ops::Routed> = BTreeMap::new();
         for (number, (shard, op)) in ops.into_iter().enumerate() {
             let (numbers, ops) = by_core.entry(self.core_of(shard)).or_default();
             numbers.push(number);

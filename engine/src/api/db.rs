@@ -11,6 +11,7 @@ use crate::api::batch::{Batch, check_key, check_value};
 use crate::api::builder::{Builder, Options};
 use crate::api::core::{Service, scan_all};
 use crate::api::launch::{Job, Launch, Routes, launch};
+use crate::api::ops::Routed;
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::glommio::{CoreThread, StartOptions, start};
@@ -369,7 +370,7 @@ impl Db {
         let Ok(routes) = self.routes() else {
             return (0..total).map(|_| Err(closed())).collect();
         };
-        let mut by_core: Vec<(Vec<usize>, Vec<(u16, Op)>)> = Vec::new();
+        let mut by_core: Vec<Routed> = Vec::new();
         by_core.resize_with(self.0.launch.cores(), Default::default);
         for (number, (shard, op)) in ops.into_iter().enumerate() {
             let (numbers, ops) = &mut by_core[routes.core_of(shard)];

@@ -17,6 +17,9 @@ use crate::shard::read::Resident;
 use crate::shard::request::{Answer, Op, Outcome, ScanRange};
 use crate::shard::{Begun, Shard};
 
+/// Requests for one core: their numbers among all that were asked, and each with its shard.
+pub(super) type Routed = (Vec<usize>, Vec<(u16, Op)>);
+
 /// A request that has begun and waits for the device.
 type Waiting = Pin<Box<dyn Future<Output = Outcome>>>;
 

@@ -12,6 +12,7 @@ pub const SLOTS: u16 = 16_384;
 /// CRC-16/XMODEM: polynomial 0x1021, no reflection, initial value 0.
 const CRC16: [u16; 256] = crc16_table();
 
+#[expect(clippy::cast_possible_truncation, reason = "a byte is below 256")]
 const fn crc16_table() -> [u16; 256] {
     let mut table = [0; 256];
     let mut byte = 0;

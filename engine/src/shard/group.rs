@@ -104,11 +104,6 @@ impl Group {
         self.kept() > 0
     }
 
-    /// Whether any waiting batch goes to no WAL.
-    pub fn has_unlogged(&self) -> bool {
-        !self.unlogged.is_empty()
-    }
-
     /// Whether somebody asked for this group to be on stable storage now.
     pub fn wants_sync(&self) -> bool {
         self.wants_sync

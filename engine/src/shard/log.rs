@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::codec::frame::{FrameKind, framed_bytes};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::shard::Shard;
 use crate::shard::gate::Checkout;

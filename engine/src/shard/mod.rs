@@ -163,11 +163,21 @@ impl<I: Io> Shard<I> {
 
     /// An error once the database is closing.
     fn check_open(&self) -> Result<()> {
-        if self.winding_down.get() { Err(health::closed()) } else { Ok(()) }
+        if self.winding_down.get() {
+            Err(health::closed())
+        } else {
+            Ok(())
+        }
     }
 
     fn open_all_gates(&self) {
-        for gate in [&self.work, &self.room, &self.flush_work, &self.compact_work, &self.upkeep] {
+        for gate in [
+            &self.work,
+            &self.room,
+            &self.flush_work,
+            &self.compact_work,
+            &self.upkeep,
+        ] {
             gate.open();
         }
     }

@@ -89,6 +89,7 @@ impl LoadSource for MemtableSource {
 }
 
 /// A memtable or a run of tables.
+#[expect(clippy::large_enum_variant, reason = "a merge has a dozen sources, made once")]
 #[derive(Debug)]
 pub enum ShardSource<I: Io> {
     /// In memory.

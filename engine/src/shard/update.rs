@@ -100,7 +100,11 @@ fn apply_to(key: &[u8], apply: UpdateFn, present: Option<&[u8]>) -> Result<Vec<u
     // A panic of the caller's closure is the caller's: unwound through a core it would take every shard there with it.
     let decided = std::panic::catch_unwind(AssertUnwindSafe(|| apply(present)));
     let decision = decided.map_err(|_| {
-        Error::new(ErrorKind::CallerPanicked, "updating a key", "the closure that decides panicked; nothing was written")
+        Error::new(
+            ErrorKind::CallerPanicked,
+            "updating a key",
+            "the closure that decides panicked; nothing was written",
+        )
     })?;
     match decision {
         Decision::Put(value) if value.len() > MAX_VALUE_BYTES => {
