@@ -335,6 +335,8 @@ impl<I: Io> Shard<I> {
     /// group is told so, and the shard takes no more writes. Those who wait in the open group were never written.
     fn fail(&self, group: &Group, error: &Error) {
         self.poison(error);
+        // What was acknowledged as `Buffered` may be lost with it: a close says so.
+        self.close_error.borrow_mut().get_or_insert_with(|| error.clone());
         for answer in group.refuse() {
             answer_with(answer, Err(error.with_kind(ErrorKind::OutcomeUnknown)));
         }
