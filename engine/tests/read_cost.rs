@@ -1,0 +1,242 @@
+//! What a read costs, counted at the seam: in a compacted tree a lookup that misses the cache is exactly one device read,
+//! a miss none but for filter errors, and a hit in memory or cache none. And a batch's reads go out together.
+
+mod common;
+
+use std::cell::Cell;
+
+use common::{open, small};
+use corelane::api::{Batch, Db, Durability, Options};
+use corelane::io::Io;
+use corelane::io::sim::{OpKind, SimDisk, SimMachine, run};
+
+const KEYS: u32 = 6000;
+
+/// Most filter errors of a negative lookup, by the design.
+const MAX_FILTER_ERRORS: f64 = 0.012;
+
+/// A key within the range of those that are there: odd numbers are not.
+fn key(number: u32) -> Vec<u8> {
+    format!("key-{number:012}").into_bytes()
+}
+
+fn value(number: u32) -> Vec<u8> {
+    // Not alike, so that compression does not put a hundred of them into a block.
+    (0..200_u32)
+        .map(|n| (n.wrapping_mul(number).wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+fn options(cache_bytes: usize) -> Options {
+    let mut options = small(1, 1);
+    options.cache_bytes = cache_bytes;
+    options.tuning.memtable_bytes = 256 << 10;
+    options.tuning.segment_bytes = 1 << 20;
+    options.tuning.table_bytes = 256 << 10;
+    options
+}
+
+/// A database of `KEYS` even keys, merged until each has one place.
+fn compacted() -> SimDisk {
+    let disk = SimDisk::new();
+    run(1, &disk, 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let db = open(&machine, options(1 << 20)).await.unwrap();
+        for chunk in (0..KEYS).collect::<Vec<_>>().chunks(100) {
+            let mut batch = Batch::new();
+            for number in chunk {
+                batch.put(&key(number * 2), &value(*number)).unwrap();
+            }
+            db.write(batch, Durability::Buffered).await.unwrap();
+        }
+        db.compact().await.unwrap();
+        let stats = db.stats().await.unwrap();
+        let tables = &stats.shards[0].level_tables;
+        assert_eq!(
+            tables.iter().filter(|&&n| n > 0).count(),
+            1,
+            "one level: {tables:?}"
+        );
+        assert!(tables.iter().sum::<u64>() > 4, "several tables: {tables:?}");
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    disk
+}
+
+/// Opens the database with so much cache, waits until nothing runs in the background, and counts from there.
+fn with_open<T, F: Future<Output = T>>(
+    disk: &SimDisk,
+    cache_bytes: usize,
+    body: impl FnOnce(SimMachine, Db) -> F,
+) -> T {
+    run(2, disk, 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let db = open(&machine, options(cache_bytes)).await.unwrap();
+        machine.core(0).sleep(std::time::Duration::from_secs(5)).await;
+        machine.disk().reset_counts();
+        body(machine, db).await
+    })
+    .unwrap()
+}
+
+fn reads(machine: &SimMachine) -> u64 {
+    machine.disk().count(Some("sst"), OpKind::Read).ops
+}
+
+/// Every device operation of any kind.
+fn operations(machine: &SimMachine) -> u64 {
+    machine.disk_ops()
+}
+
+#[test]
+fn a_lookup_that_misses_the_cache_is_exactly_one_device_read() {
+    let disk = compacted();
+    with_open(&disk, 1 << 20, |machine, db| async move {
+        // Far apart and each once, so that no two share a block.
+        let far: Vec<u32> = (0..KEYS).step_by(100).collect();
+        for (done, number) in far.iter().enumerate() {
+            let before = operations(&machine);
+            assert_eq!(db.get(&key(number * 2)).await.unwrap(), Some(value(*number)));
+            assert_eq!(operations(&machine), before + 1, "one operation for key {number}");
+            assert_eq!(
+                reads(&machine),
+                done as u64 + 1,
+                "one read of a table for key {number}"
+            );
+        }
+        let read = machine.disk().count(Some("sst"), OpKind::Read);
+        assert_eq!(
+            read.bytes,
+            read.ops * 4096,
+            "a read is one page where the value fits one"
+        );
+        // All of it again, from the cache.
+        for number in &far {
+            assert_eq!(db.get(&key(number * 2)).await.unwrap(), Some(value(*number)));
+        }
+        assert_eq!(
+            reads(&machine),
+            far.len() as u64,
+            "a hit in the cache reads nothing"
+        );
+        let stats = db.stats().await.unwrap();
+        assert_eq!(stats.shards[0].gets_from_device, far.len() as u64);
+        assert_eq!(stats.shards[0].gets_from_cache, far.len() as u64);
+    });
+}
+
+#[test]
+fn a_hit_in_memory_reads_nothing() {
+    let disk = compacted();
+    with_open(&disk, 1 << 20, |machine, db| async move {
+        for number in 0..100 {
+            db.put(&key(number * 2), b"newer").await.unwrap();
+            db.delete(&key(number * 2 + 1000)).await.unwrap();
+        }
+        machine.core(0).sleep(std::time::Duration::from_secs(1)).await;
+        let before = operations(&machine);
+        for number in 0..100 {
+            assert_eq!(db.get(&key(number * 2)).await.unwrap(), Some(b"newer".to_vec()));
+            assert_eq!(db.get(&key(number * 2 + 1000)).await.unwrap(), None);
+        }
+        assert_eq!(operations(&machine), before);
+        assert_eq!(reads(&machine), 0);
+    });
+}
+
+#[test]
+fn a_negative_lookup_reads_nothing_but_for_filter_errors() {
+    const MISSES: u32 = 24_000;
+    let disk = compacted();
+    let (device_reads, counted) = with_open(&disk, 1 << 20, |machine, db| async move {
+        for n in 0..MISSES {
+            // Between two keys that are there, so that only the filter can say no.
+            let absent = [key((n % KEYS) * 2), format!("-{n}").into_bytes()].concat();
+            assert_eq!(db.get(&absent).await.unwrap(), None);
+        }
+        let stats = db.stats().await.unwrap();
+        (reads(&machine), stats.shards[0].filter_false_positives)
+    });
+    let rate = counted as f64 / f64::from(MISSES);
+    assert!(
+        rate <= MAX_FILTER_ERRORS,
+        "{counted} filter errors in {MISSES} misses: {:.2} %",
+        rate * 100.0
+    );
+    assert!(
+        counted > 0,
+        "a filter of ten bits errs now and then: it was asked"
+    );
+    assert!(
+        device_reads <= counted,
+        "{device_reads} reads for {counted} filter errors"
+    );
+}
+
+#[test]
+fn a_lookup_outside_every_table_reads_nothing() {
+    let disk = compacted();
+    with_open(&disk, 1 << 20, |machine, db| async move {
+        for n in 0..500_u32 {
+            assert_eq!(db.get(format!("a{n}").as_bytes()).await.unwrap(), None);
+            assert_eq!(db.get(format!("z{n}").as_bytes()).await.unwrap(), None);
+        }
+        assert_eq!(reads(&machine), 0);
+    });
+}
+
+/// Where index and filter are not held in memory, a lookup whose partition is not cached costs one read more; the next in
+/// that partition costs one again.
+#[test]
+fn without_pinned_partitions_the_first_lookup_costs_two_reads_and_the_next_one() {
+    let disk = compacted();
+    // Half of the cache bounds what is pinned on the deepest level; next to none here.
+    let most = with_open(&disk, 4 << 10, |machine, db| async move {
+        let first_of_all = Cell::new(0);
+        for number in (0..KEYS).step_by(300) {
+            let before = reads(&machine);
+            assert_eq!(db.get(&key(number * 2)).await.unwrap(), Some(value(number)));
+            let cost = reads(&machine) - before;
+            assert!((1..=2).contains(&cost), "key {number} cost {cost} reads");
+            first_of_all.set(first_of_all.get().max(cost));
+        }
+        first_of_all.get()
+    });
+    assert_eq!(most, 2, "a table whose partitions are not pinned was met");
+}
+
+/// The reads of one batch are all under way before the first comes back: the batch takes about as long as one read.
+#[test]
+fn the_reads_of_one_batch_go_to_the_device_together() {
+    let disk = compacted();
+    let numbers: Vec<u32> = (0..KEYS).step_by(120).collect();
+    let keys: Vec<_> = numbers.iter().map(|number| key(number * 2)).collect();
+    let one_by_one = with_open(&disk, 1 << 20, |machine, db| {
+        let keys = &keys;
+        async move {
+            let start = machine.core(0).now();
+            for key in keys {
+                db.get(key).await.unwrap().unwrap();
+            }
+            machine.core(0).now() - start
+        }
+    });
+    let (together, cost, values) = with_open(&disk, 1 << 20, |machine, db| {
+        let keys = &keys;
+        async move {
+            let start = machine.core(0).now();
+            let values = db.multi_get(keys).await.unwrap();
+            (machine.core(0).now() - start, reads(&machine), values)
+        }
+    });
+    assert_eq!(cost, keys.len() as u64, "one read each");
+    for (number, found) in numbers.iter().zip(values) {
+        assert_eq!(found, Some(value(*number)));
+    }
+    // Virtual time: it follows from the seed alone.
+    assert!(
+        together * 4 < one_by_one,
+        "together {together:?}, one by one {one_by_one:?}"
+    );
+}
