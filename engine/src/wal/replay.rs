@@ -62,7 +62,7 @@ pub struct Recovered {
 }
 
 /// Replays the log of `owner` in `dir` from frame `floor_frame` in segment `floor_segment`, handing each batch to
-/// `apply` in order.
+/// `apply` in order, with the number of the frame in which it begins.
 ///
 /// # Errors
 /// `Corruption` or `Incompatible` naming file and offset; `Io`; whatever `apply` returns.
@@ -78,6 +78,7 @@ pub async fn recover<I: Io>(
     let mut replay = Replay {
         floor_frame,
         assembled: None,
+        begun_in: 0,
         expected: None,
         frames: 0,
     };
@@ -144,6 +145,8 @@ struct Replay {
     floor_frame: u64,
     /// The parts so far of a batch too large for a frame.
     assembled: Option<Vec<u8>>,
+    /// The frame that batch began with: replay must start there to find the whole of it again.
+    begun_in: u64,
     /// The number the next frame must have; unknown before the first.
     expected: Option<u64>,
     frames: u64,
@@ -216,7 +219,10 @@ impl Replay {
                     )?;
                 }
             }
-            FrameKind::First if needed => self.assembled = Some(frame.payload.to_vec()),
+            FrameKind::First if needed => {
+                self.assembled = Some(frame.payload.to_vec());
+                self.begun_in = frame.number;
+            }
             FrameKind::Middle | FrameKind::Last if needed => {
                 let parts = self
                     .assembled
@@ -230,7 +236,7 @@ impl Replay {
                 parts.extend_from_slice(frame.payload);
                 if frame.kind == FrameKind::Last {
                     let whole = self.assembled.take().unwrap_or_default();
-                    apply(frame.number, &whole)?;
+                    apply(self.begun_in, &whole)?;
                 }
             }
             FrameKind::Seal => {
