@@ -1,7 +1,7 @@
 //! The crash test: a workload is cut at a random disk operation, the power is lost, the database recovers — cut again
 //! itself, once or twice, in a part of the seeds — and what is found is compared with what had been promised.
 //!
-//! `CORELANE_SEED=n` replays exactly one seed; `CORELANE_SEEDS=n` runs so many instead of the 2,000 of CI. The mutants
+//! `CORELANE_SEED=n` replays exactly one seed; `CORELANE_SEEDS=n` runs so many instead of the 5,000 of CI. The mutants
 //! are the test of this test: a seam that lies must be found out by the very same rounds.
 
 #![allow(
@@ -32,7 +32,7 @@ use oracle::{Content, Oracle, Verdict};
 use workload::{Plan, Shared, complain, read_all};
 
 /// Seeds in CI, over all parts.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 5_000;
 /// The parts run side by side.
 const PARTS: u64 = 4;
 

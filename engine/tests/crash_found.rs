@@ -310,3 +310,34 @@ fn a_clean_close_keeps_an_unlogged_write_that_waited_its_turn() {
         assert_eq!(found.unwrap(), Some(b"2".to_vec()), "seed {seed}");
     }
 }
+
+/// Recovery filled a memtable, and the next batch lay in several frames. The floor of the flush that followed was that
+/// batch's last frame instead of its first, so the recovery after that found a batch without its beginning.
+#[test]
+fn r10_a_floor_never_lies_within_a_batch() {
+    let created = created();
+    for seed in 0..WAYS {
+        let disk = created.fork();
+        work_and_cut(seed, &disk, |db, _| async move {
+            db.put(b"small", b"v").await.unwrap();
+            db.put(b"large", &[1; 150_000]).await.unwrap();
+        });
+        disk.crash(seed);
+        // A memtable of the least size is full after the first batch, and so is flushed by itself.
+        run(seed, &disk, 1, |machine| async move {
+            let mut options = options();
+            options.tuning.memtable_bytes = 64 << 10;
+            let _db = open(&machine, options).await.unwrap();
+            machine
+                .core(0)
+                .sleep(Duration::from_millis(u64::min(seed, 20)))
+                .await;
+            machine.cut_power();
+            pending::<()>().await;
+        });
+        disk.crash(seed);
+        let found = reopened(seed, &disk, |db| async move { db.get(b"large").await.unwrap() });
+        let found = found.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(found, Some(vec![1; 150_000]), "seed {seed}");
+    }
+}
