@@ -164,7 +164,7 @@ fn r13_the_wal_of_version_1_is_read_as_ever() {
         (1, all[0].clone()),
         (1, all[1].clone()),
         (2, all[1].clone()),
-        (6, all[2].clone()),
+        (3, all[2].clone()),
     ];
     assert!(found == expected);
     assert_eq!((recovered.segment.number, recovered.next_frame), (8, 8));

@@ -119,8 +119,10 @@ async fn read_all(db: &Db, oracle: &RefCell<Oracle>) -> u64 {
         match db.get(&key).await {
             Ok(found) => assert!(found == oracle.borrow().visible(&key), "a wrong value of {key:?}"),
             Err(error) => {
+                // A transfer that ends early looks like a file that does.
+                let short = error.kind() == ErrorKind::Corruption && error.to_string().contains("ends early");
                 assert!(
-                    matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace),
+                    short || matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace),
                     "{error}"
                 );
                 assert!(error.file().is_some(), "{error}");

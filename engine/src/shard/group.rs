@@ -238,6 +238,15 @@ impl Group {
         answers.split_off(kept)
     }
 
+    /// Remembers that what went on after a refusal is in the memtable now: nothing of the group waits any more.
+    pub fn note_applied(&self) {
+        assert!(
+            self.is_refused(),
+            "a group that was not refused is applied whole, at its end"
+        );
+        self.refused.set(Some(0));
+    }
+
     /// Whether a part was given up: what is not on stable storage by now, nor in the memtable, is not to be logged.
     pub fn is_refused(&self) -> bool {
         self.refused.get().is_some()

@@ -300,16 +300,19 @@ impl<I: Io> Shard<I> {
         // From here to the acknowledgements nothing is awaited.
         self.staging.in_flight.take();
         match outcome {
-            Ok(()) => {
-                if group.has_unlogged() {
-                    self.memory.note_unlogged();
-                }
-                let sequences: Vec<_> = group.unapplied().map(|batch| self.apply(batch)).collect();
-                for (answer, sequence) in group.take_answers().into_iter().zip(sequences) {
-                    answer_with(answer, Ok(Answer::Written(sequence)));
-                }
-            }
+            Ok(()) => self.apply_and_acknowledge(&group),
             Err(error) => self.fail(&group, &error),
+        }
+    }
+
+    /// Enters what waited in the group into the memtable, which publishes it, and tells everyone.
+    fn apply_and_acknowledge(&self, group: &Group) {
+        if group.has_unlogged() {
+            self.memory.note_unlogged();
+        }
+        let sequences: Vec<_> = group.unapplied().map(|batch| self.apply(batch)).collect();
+        for (answer, sequence) in group.take_answers().into_iter().zip(sequences) {
+            answer_with(answer, Ok(Answer::Written(sequence)));
         }
     }
 
@@ -351,6 +354,9 @@ impl<I: Io> Shard<I> {
         for answer in group.refuse_unlogged() {
             answer_with(answer, Err(error.clone()));
         }
+        // What is on stable storage already must not wait for room that may never come.
+        self.apply_and_acknowledge(&group);
+        group.note_applied();
     }
 
     /// Answers everybody who waits in the open group with `error`; nothing of theirs was written.

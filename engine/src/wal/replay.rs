@@ -10,7 +10,8 @@
 //! cleanly: if exactly that is damaged, it looks torn. A clean close writes a mark behind it for this reason.
 //!
 //! The manifest is a witness too: a log that ends before the floor has lost frames that were durable. And a frame that is
-//! whole but of an unknown kind is no tail: a newer version wrote it.
+//! whole but of an unknown kind, or of another place of this same file, is no tail: a newer version wrote it, or it was
+//! swapped or misdirected.
 //!
 //! The tail can be *untouched*: its page is all zeros, or a whole frame of an earlier life of the file. Then writing goes
 //! on right there. Or it may be *torn*, or lie behind the first parts of a batch whose last was never written; then the
@@ -272,6 +273,12 @@ async fn refuse_damage<I: Io>(
             Some(position),
             why.to_string(),
         ));
+    }
+    if let FrameError::Misplaced { salt, .. } = why
+        && *salt == segment.header.salt
+    {
+        // It was written whole, in this life of the file, for another place: swapped or misdirected, and never torn.
+        return Err(segment.damage(position, why.to_string()));
     }
     let next_frame = replay.expected.unwrap_or(replay.floor_frame.max(1));
     if next_frame < replay.floor_frame {
