@@ -5,6 +5,13 @@
 //! with a batch larger than a frame, a superblock; two shards, closed cleanly. Each case damages a fork of that disk,
 //! opens it, and reads every key and the whole range.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and looks at files itself"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

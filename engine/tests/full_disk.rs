@@ -3,6 +3,12 @@
 //!
 //! Mounting takes root; where it is not allowed the test says so and passes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and looks at files itself"
+)]
 #![expect(
     clippy::disallowed_methods,
     reason = "this test fills a real filesystem beside the database"

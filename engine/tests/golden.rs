@@ -4,6 +4,12 @@
 //! their golden files beside the code that writes them; here are the WAL segment, the superblock, and one whole database
 //! as it was written, which must open for ever. `CORELANE_WRITE_GOLDEN=1` writes the files anew.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and looks at files itself"
+)]
 #![expect(
     clippy::disallowed_methods,
     reason = "golden files are in the source tree, not in a database"

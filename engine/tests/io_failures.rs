@@ -1,6 +1,13 @@
 //! Every single disk operation of a short workload fails in turn, in every way (R2, R3, R14): each caller gets success or
 //! a clear error, nothing hangs, reads go on, and after a reopen everything acknowledged is there.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and looks at files itself"
+)]
+
 mod common;
 
 use std::cell::{Cell, RefCell};
@@ -36,10 +43,13 @@ enum Fate {
     Unknown,
 }
 
+/// What was tried on a key, in order: a value or a removal, and what became of it.
+type Attempts = Vec<(Option<Vec<u8>>, Fate)>;
+
 /// What was tried on each key, in order; attempts that were refused are not in it, and must not be in the database.
 #[derive(Default)]
 struct Oracle {
-    keys: BTreeMap<Vec<u8>, Vec<(Option<Vec<u8>>, Fate)>>,
+    keys: BTreeMap<Vec<u8>, Attempts>,
     poisoned: bool,
 }
 

@@ -1,6 +1,13 @@
 //! What a read costs, counted at the seam: in a compacted tree a lookup that misses the cache is exactly one device read,
 //! a miss none but for filter errors, and a hit in memory or cache none. And a batch's reads go out together.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and looks at files itself"
+)]
+
 mod common;
 
 use std::cell::Cell;
