@@ -70,8 +70,8 @@ impl<I: Io> Shard<I> {
     /// runs with no await between it and the visibility.
     ///
     /// # Errors
-    /// `NoSpace`: the job may be tried again, but its files must stay, because the edit may be on disk. Anything else
-    /// poisons the shard.
+    /// The job may be tried again, but its files must stay, because the edit may be on disk. A failure that leaves that in
+    /// doubt, other than `NoSpace`, poisons the shard.
     pub(crate) async fn install(
         &self,
         mut edit: VersionEdit,

@@ -17,9 +17,10 @@ use crate::io::Io;
 use crate::shard::Shard;
 use crate::shard::gate::Checkout;
 use crate::shard::group::{Group, Piece};
+use crate::shard::recover::wal_owner;
 use crate::types::segment_file_name;
 use crate::version::WalFloor;
-use crate::wal::{Owner, Prepared, Writer, prepare};
+use crate::wal::{Prepared, Writer, prepare};
 
 /// While the device is full, room is looked for this often.
 const ROOM_RETRY: Duration = Duration::from_millis(200);
@@ -205,12 +206,8 @@ impl<I: Io> Shard<I> {
         self.segments.next_number.set(number + 1);
         let recycle = self.segments.obsolete.borrow_mut().pop_first();
         let place = &self.config.place;
-        let owner = Owner {
-            database: place.database,
-            shard: place.shard,
-        };
         let bytes = self.tuning().segment_bytes;
-        let spare = prepare(&self.io, &place.dir, owner, number, bytes, recycle).await?;
+        let spare = prepare(&self.io, &place.dir, wal_owner(place), number, bytes, recycle).await?;
         *self.segments.spare.borrow_mut() = Some(spare);
         drop(preparing);
         Ok(())

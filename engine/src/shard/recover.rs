@@ -2,8 +2,8 @@
 //!
 //! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables
 //! ([`ReadShard::read`]). Once every shard of the database was read, each writes ([`Shard::start`]), every step safe to be
-//! cut off and done again at the next open (R8): the names and the logs that were read are made durable → the manifest's torn tail is cut off → orphans are removed → the WAL's
-//! torn tail is sealed off → the tasks begin.
+//! cut off and done again at the next open (R8): the names and the logs that were read are made durable → the manifest's
+//! torn tail is cut off → orphans are removed → the WAL's torn tail is sealed off → the tasks begin.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,7 +242,8 @@ impl<I: Io> ReadShard<I> {
     }
 }
 
-fn wal_owner(place: &Place) -> wal::Owner {
+/// Whose log it is, for the WAL's headers.
+pub(crate) fn wal_owner(place: &Place) -> wal::Owner {
     wal::Owner {
         database: place.database,
         shard: place.shard,

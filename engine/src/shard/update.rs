@@ -13,31 +13,21 @@ use crate::shard::Shard;
 use crate::shard::group::StagedValue;
 use crate::shard::request::{Decision, UpdateFn};
 use crate::shard::write::Begun;
-use crate::types::{Durability, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES, Sequence};
+use crate::types::{Durability, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES};
 
 /// How often an update may find that a flush moved its key while it read the device. One flush takes far longer than
 /// one read, so a second look nearly always settles it; the bound only keeps a bug from looping for ever.
 const MAX_LOOKS: usize = 64;
 
 impl<I: Io> Shard<I> {
-    /// Applies `apply` to the present value of `key` and waits until the result is acknowledged.
-    ///
-    /// # Errors
-    /// As for a write and a read; `TooLarge` where the decision is a value over the limit.
-    pub async fn update(&self, key: &[u8], apply: UpdateFn, durability: Durability) -> Result<Sequence> {
-        self.begin_update(key, apply, durability)
-            .await?
-            .acknowledged()
-            .await
-    }
-
     /// Applies `apply` to the present value of `key` and stages the result.
     ///
     /// An update that keeps its key is acknowledged once what it saw is durable, so that no answer rests on a write
     /// that a crash can take back.
     ///
     /// # Errors
-    /// As for [`Shard::update`], but for those of the device write itself.
+    /// As for beginning a write, and for a read; `TooLarge` where the decision is a value over the limit;
+    /// `CallerPanicked`.
     pub async fn begin_update(&self, key: &[u8], apply: UpdateFn, durability: Durability) -> Result<Begun> {
         self.admitted(key.len()).await?;
         let mut stored: Option<(u64, Option<Vec<u8>>)> = None;

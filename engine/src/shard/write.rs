@@ -83,14 +83,6 @@ pub enum Admission {
 }
 
 impl<I: Io> Shard<I> {
-    /// Writes an encoded batch and waits until it is acknowledged at its durability.
-    ///
-    /// # Errors
-    /// See [`crate::error::ErrorKind`]; `OutcomeUnknown` when its own device write failed.
-    pub async fn write(&self, batch: &[u8], durability: Durability) -> Result<Sequence> {
-        self.begin_write(batch, durability).await?.acknowledged().await
-    }
-
     /// Waits until an encoded batch may be staged, and stages it.
     ///
     /// # Errors
@@ -344,8 +336,6 @@ impl<I: Io> Shard<I> {
             answer_with(answer, Err(error.with_kind(ErrorKind::OutcomeUnknown)));
         }
         self.refuse_staged(&error.with_kind(ErrorKind::Poisoned));
-        // Whoever waits for a flush waits in vain.
-        self.flush_work.open();
     }
 
     /// Gives up what the group in flight has not logged; the caller is the commit loop, so nothing of it is under way.
