@@ -6,8 +6,8 @@
 //! 3. Each core reads its shards, in parallel. Only when all shards of all cores could be read does any core write: a
 //!    database that one shard keeps from opening is left as it was (R11, R13). Then each core starts its shards, reports,
 //!    starts its service and serves its mailbox.
-//! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports; the leader gives
-//!    the lock back last, once no core can write any more.
+//! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports. Each holds its part
+//!    of the lock until then, also the one that panics, so that it is given back once no core can write any more.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -143,20 +143,25 @@ impl Launch {
 }
 
 /// What the leader learns and the others wait for.
-type Found = Result<Arc<Superblock>>;
+type Found = Result<Arc<Ground>>;
+
+/// What every core stands on while it may write.
+struct Ground {
+    superblock: Superblock,
+    /// Keeps other openers out until the last core has let go of it.
+    _lock: Box<dyn Send + Sync>,
+}
 
 enum Role {
-    /// Finds the database and tells the others; waits for them at the end.
+    /// Finds the database and tells the others.
     Leader {
         tell: Vec<oneshot::Sender<Found>>,
         vote: Vote,
-        ended: Vec<oneshot::Receiver<()>>,
     },
-    /// Waits for the leader; dropping `ended` says that this core can write no more.
+    /// Waits for the leader.
     Follower {
         told: oneshot::Receiver<Found>,
         vote: Vote,
-        ended: oneshot::Sender<()>,
     },
 }
 
@@ -226,7 +231,6 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
         close_error: Mutex::new(None),
     });
     let (tell, told): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
-    let (end, ended): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
     let (say, hear): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
     let (decide, decided): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
     let votes = say
@@ -235,11 +239,10 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
         .map(|(tell, hear)| Vote::Follower { tell, hear });
     let followers = told
         .into_iter()
-        .zip(end)
         .zip(votes)
-        .map(|((told, ended), vote)| Role::Follower { told, vote, ended });
+        .map(|(told, vote)| Role::Follower { told, vote });
     let vote = Vote::Leader { hear, tell: decide };
-    let roles = std::iter::once(Role::Leader { tell, vote, ended }).chain(followers);
+    let roles = std::iter::once(Role::Leader { tell, vote }).chain(followers);
     let (mut readies, mut closes, mut seats) = (Vec::new(), Vec::new(), Vec::new());
     for ((index, mailbox), role) in receivers.into_iter().enumerate().zip(roles) {
         let (ready, is_ready) = oneshot::channel();
@@ -269,34 +272,28 @@ impl CoreSeat {
             ready,
             on_closed,
         } = self;
-        let outcome = match role {
-            Role::Leader { tell, vote, ended } => {
-                let found = open_or_create(&io, &launch.path, &launch.options).await;
-                let (lock, found) = match found {
-                    Ok(Opened { lock, superblock }) => (Some(lock), Ok(Arc::new(superblock))),
-                    Err(error) => (None, Err(error)),
-                };
+        let (found, vote) = match role {
+            Role::Leader { tell, vote } => {
+                let opened = open_or_create(&io, &launch.path, &launch.options).await;
+                let found: Found = opened.map(|Opened { lock, superblock }| {
+                    Arc::new(Ground {
+                        superblock,
+                        _lock: Box::new(lock),
+                    })
+                });
                 for follower in tell {
                     let _gone = follower.send(found.clone());
                 }
-                let outcome = serve(&launch, index, mailbox, &io, service, (found, vote), ready).await;
-                for follower in ended {
-                    // It answers by going away.
-                    let _gone = follower.await;
-                }
-                drop(lock);
-                outcome
+                (found, vote)
             }
-            Role::Follower { told, vote, ended } => {
-                let found = told.await.unwrap_or_else(|_| Err(closed()));
-                let outcome = serve(&launch, index, mailbox, &io, service, (found, vote), ready).await;
-                drop(ended);
-                outcome
-            }
+            Role::Follower { told, vote } => (told.await.unwrap_or_else(|_| Err(closed())), vote),
         };
+        let outcome = serve(&launch, index, mailbox, &io, service, (&found, vote), ready).await;
         if let Err(error) = outcome {
             launch.note_close_error(error);
         }
+        // Whoever is told that this core has closed must find the lock given back by it.
+        drop(found);
         drop(on_closed);
     }
 }
@@ -309,12 +306,12 @@ async fn serve<I: Io, S: Service>(
     mut mailbox: Receiver<Job>,
     io: &I,
     service: S,
-    (found, vote): (Found, Vote),
+    (found, vote): (&Found, Vote),
     ready: oneshot::Sender<Result<()>>,
 ) -> Result<()> {
     let opened = match found {
-        Ok(superblock) => open_shards(launch, index, io, &superblock, vote).await,
-        Err(error) => Err(error),
+        Ok(ground) => open_shards(launch, index, io, &ground.superblock, vote).await,
+        Err(error) => Err(error.clone()),
     };
     let core = match opened {
         Ok(core) => core,

@@ -117,8 +117,9 @@ pub trait Io: Clone + 'static {
     type Listener: Listener<Stream = Self::Stream>;
     /// A connected socket.
     type Stream: Stream;
-    /// Keeps other openers of the same lock file out, in this process and others, until dropped or the process dies.
-    type Lock: 'static;
+    /// Keeps other openers of the same lock file out, in this process and others, until dropped or the process dies. All
+    /// cores of a database share one, so that the last of them gives it back, whichever that is.
+    type Lock: Send + Sync + 'static;
 
     /// Opens a file for direct I/O.
     fn open(

@@ -14,13 +14,15 @@
 //! says that it has nothing to do it leaves its waker for other threads and then looks at their queue once more, so
 //! one of the two sees the other.
 //!
-//! **Ending.** When the main future is done, every other task is dropped, on this thread, whatever it waits for.
+//! **Ending.** When the main future is done, every other task is dropped, on this thread, whatever it waits for. So it is
+//! when a task panics, which ends the scheduler: whoever waits for one of its tasks learns that it is gone.
 //!
 //! [`run`]: Scheduler::run
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -265,6 +267,8 @@ impl Scheduler {
             ends.set(true);
         });
         let _here = Home::enter(&self.0);
+        // Before `_here` goes, so that what the tasks wake as they are dropped is found on this thread.
+        let _dropped_last = DropTasks(&self.0);
         loop {
             match poll_fn(|cx| self.0.poll_tasks(cx, &ended)).await {
                 Turn::Ended => break,
@@ -278,6 +282,15 @@ impl Scheduler {
                 }
             }
         }
+    }
+}
+
+/// Drops every task when it is dropped: at the end, and on the way out of a panic, when the tasks hold what others wait
+/// for (answers, queues) and would keep it for ever, because they and their scheduler hold each other.
+struct DropTasks<'a>(&'a Inner);
+
+impl Drop for DropTasks<'_> {
+    fn drop(&mut self) {
         self.0.drop_tasks();
     }
 }
@@ -423,7 +436,14 @@ impl Inner {
             if tasks.is_empty() {
                 break;
             }
-            drop(tasks);
+            if std::thread::panicking() {
+                for task in tasks {
+                    // A second panic out of a drop would end the process; the first is the one to tell.
+                    let _told_by_the_first = catch_unwind(AssertUnwindSafe(|| drop(task)));
+                }
+            } else {
+                drop(tasks);
+            }
         }
         self.ready.iter().for_each(|ready| ready.borrow_mut().clear());
         while self.outside.woken.pop().is_some() {}
@@ -648,5 +668,39 @@ mod tests {
             spawner.spawn(Class::Maintenance, async move { drop(second) });
         });
         assert_eq!(Rc::strong_count(&held), 1);
+    }
+
+    /// A panic left the tasks in the scheduler, and each holds a way back to it: what they held was never given up, so
+    /// that callers waited for ever for answers inside them.
+    #[test]
+    fn a_panic_drops_every_task_on_its_way_out() {
+        struct PanicsWhenDropped;
+        impl Drop for PanicsWhenDropped {
+            fn drop(&mut self) {
+                panic!("a second panic, on the way out of the first");
+            }
+        }
+        let scheduler = Scheduler::new(MS);
+        let held = Rc::new(());
+        for panics in [true, false] {
+            let (holds, back) = (Rc::clone(&held), scheduler.clone());
+            scheduler.spawn(Class::Maintenance, async move {
+                let _panics = panics.then_some(PanicsWhenDropped);
+                std::future::pending::<()>().await;
+                drop((holds, back));
+            });
+        }
+        let panicking = scheduler.clone();
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            run(&scheduler, async move {
+                panicking.spawn(Class::Compaction, async { panic!("the reason") });
+                std::future::pending::<()>().await;
+            });
+        }));
+        let reason = ran.expect_err("the panic is told");
+        assert_eq!(reason.downcast_ref::<&str>(), Some(&"the reason"));
+        assert_eq!(Rc::strong_count(&held), 1, "every task was dropped");
+        let again = Scheduler::new(MS);
+        run(&again, yield_now());
     }
 }

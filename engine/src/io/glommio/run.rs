@@ -14,12 +14,14 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use glommio::timer::Timer;
 use glommio::{
     GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement, ReactorErrorKind,
@@ -202,14 +204,22 @@ where
                     });
                     let scheduler = Scheduler::new(Duration::from_micros(options.slice_us));
                     let io = GlommioIo::new(scheduler.clone());
-                    let main = main(index, io.clone());
+                    let (main, inside) = (main(index, io.clone()), io.clone());
                     let whole = async move {
                         main.await;
-                        quiesce(&io).await;
+                        quiesce(&inside).await;
                     };
-                    scheduler.run(whole, visit_ring).await;
+                    let ran = AssertUnwindSafe(scheduler.run(whole, visit_ring))
+                        .catch_unwind()
+                        .await;
+                    if ran.is_err() {
+                        quiesce(&io).await;
+                    }
                     // The tasks dropped last may have left closes and cancelled operations for the ring.
                     glommio::timer::sleep(SETTLE).await;
+                    if let Err(panic) = ran {
+                        resume_unwind(panic);
+                    }
                 });
             }
         })?;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Weak};
 
 use super::content::{FileNode, Record};
 use super::crash::{crash_file, surviving_changes};
@@ -54,8 +55,8 @@ pub(super) struct DiskState {
     /// Numbers files, changes, writes and completions.
     next: u64,
     pub(super) capacity_bytes: u64,
-    /// Held locks: the file, and a number that only this holder has.
-    pub(super) locks: BTreeMap<Ino, u64>,
+    /// Locks that were taken: the file, a number that only this holder has, and whether it still holds it.
+    pub(super) locks: BTreeMap<Ino, (u64, Weak<()>)>,
     pub(super) faults: Vec<Fault>,
     pub(super) counts: Counts,
     pub(super) mutant: Option<Mutant>,
@@ -250,8 +251,9 @@ impl DiskState {
         node.current.iter().map(entry).collect()
     }
 
-    /// Takes the lock file at `path`: its number, the holder's number, and the change if it had to be created.
-    pub(super) fn lock(&mut self, path: &Path) -> io::Result<(Ino, u64, Option<u64>)> {
+    /// Takes the lock file at `path`: it is held until what comes back is dropped. And the change if the file had to be
+    /// created.
+    pub(super) fn lock(&mut self, path: &Path) -> io::Result<(Arc<()>, Option<u64>)> {
         let (ino, change) = match self.resolve(path) {
             Ok(ino) if self.dirs.contains_key(&ino) => return Err(errno(EISDIR)),
             Ok(ino) => (ino, None),
@@ -261,7 +263,7 @@ impl DiskState {
                 (ino, Some(change))
             }
         };
-        if let Some(holder) = self.locks.get(&ino) {
+        if let Some((holder, _)) = self.locks.get(&ino).filter(|(_, held)| held.strong_count() > 0) {
             let message = format!(
                 "the lock {} is held by simulated process {holder}",
                 path.display()
@@ -269,8 +271,9 @@ impl DiskState {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
         }
         let holder = self.fresh_number();
-        self.locks.insert(ino, holder);
-        Ok((ino, holder, change))
+        let held = Arc::new(());
+        self.locks.insert(ino, (holder, Arc::downgrade(&held)));
+        Ok((held, change))
     }
 
     // Room.

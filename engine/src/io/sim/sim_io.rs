@@ -7,13 +7,13 @@ use std::panic::Location;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::fault::OpKind;
 use super::file::{SimFile, WriteBuf, failed};
 use super::inner::Inner;
-use super::names::Ino;
 use super::net::{self, SimListener, SimStream};
 use crate::io::{Class, DirEntry, Io, OpenMode, OpenOptions};
 use crate::types::PAGE_BYTES;
@@ -25,20 +25,9 @@ pub struct SimIo {
     core: usize,
 }
 
-/// A held lock file; dropping it lets the next one in, and so does a crash.
+/// A held lock file; dropping it, on whatever thread, lets the next one in, and so does a crash.
 pub struct SimLock {
-    inner: Rc<Inner>,
-    ino: Ino,
-    holder: u64,
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut disk = self.inner.disk.state_mut();
-        if disk.locks.get(&self.ino) == Some(&self.holder) {
-            disk.locks.remove(&self.ino);
-        }
-    }
+    _held: Arc<()>,
 }
 
 /// Lets the others run once.
@@ -203,22 +192,14 @@ impl Io for SimIo {
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<SimLock>> + 'static {
         let (inner, path) = (Rc::clone(&self.inner), path.to_owned());
         async move {
-            let holder_of = Rc::clone(&inner);
             inner
                 .disk_op(
                     (OpKind::Lock, &path),
                     None,
                     |disk, _, failure| {
                         failed(failure)?;
-                        let (ino, holder, change) = disk.lock(&path)?;
-                        Ok((
-                            SimLock {
-                                inner: holder_of,
-                                ino,
-                                holder,
-                            },
-                            change,
-                        ))
+                        let (held, change) = disk.lock(&path)?;
+                        Ok((SimLock { _held: held }, change))
                     },
                     |disk, _, locked: io::Result<(SimLock, Option<u64>)>| {
                         locked.map(|(lock, change)| {

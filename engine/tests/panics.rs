@@ -1,0 +1,134 @@
+//! A panic on one core is the end of that core, not of its callers, of the other cores, or of the directory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and these are about real threads"
+)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use corelane::ErrorKind;
+use corelane::api::{Core, Db, Service};
+use corelane::io::Io;
+
+/// No core panics.
+const NONE: usize = usize::MAX;
+
+/// Panics on the core that it is told.
+#[derive(Clone)]
+struct Panics(Arc<AtomicUsize>);
+
+impl Service for Panics {
+    async fn run<I: Io>(self, core: Core<I>) {
+        while !core.is_closing() {
+            assert_ne!(self.0.load(Ordering::SeqCst), core.index(), "as asked");
+            core.io().sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Fails a test that hangs instead of hanging with it; the bound is far beyond what the work takes.
+fn within_a_minute(work: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        done.send(()).unwrap();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    wait.recv_timeout(Duration::from_secs(60))
+        .expect("somebody still waits after a minute");
+    worker.join().unwrap();
+}
+
+fn open(path: &Path, panics: &Panics) -> Db {
+    Db::builder(path)
+        .cores(vec![0, 1])
+        .shards(2)
+        .service(panics.clone())
+        .open_blocking()
+        .unwrap()
+}
+
+/// A key of each shard.
+fn key_of(db: &Db, shard: usize) -> Vec<u8> {
+    let before = db.blocking().stats().unwrap().shards[shard].operations;
+    (0..100_u8)
+        .map(|i| vec![i])
+        .find(|key| {
+            db.blocking().put(key, b"here").unwrap();
+            db.blocking().stats().unwrap().shards[shard].operations > before
+        })
+        .expect("a hundred keys fall on both of two shards")
+}
+
+fn a_panic_on(dead: usize) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("db");
+    let panics = Panics(Arc::new(AtomicUsize::new(NONE)));
+    let db = open(&path, &panics);
+    let keys = [key_of(&db, 0), key_of(&db, 1)];
+    let alive = 1 - dead;
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let (db, key) = (db.clone(), &keys[dead]);
+                scope.spawn(move || {
+                    loop {
+                        if let Err(error) = db.blocking().put(key, b"again") {
+                            return error.kind();
+                        }
+                    }
+                })
+            })
+            .collect();
+        panics.0.store(dead, Ordering::SeqCst);
+        for writer in writers {
+            assert_eq!(writer.join().unwrap(), ErrorKind::Closed, "pending calls answer");
+        }
+    });
+    assert_eq!(
+        db.blocking().get(&keys[dead]).unwrap_err().kind(),
+        ErrorKind::Closed,
+        "later calls answer"
+    );
+    db.blocking().put(&keys[alive], b"still").unwrap();
+    let second = Db::builder(&path).cores(vec![alive]).open_blocking();
+    assert_eq!(
+        second.err().map(|e| e.kind()),
+        Some(ErrorKind::Locked),
+        "a core still writes"
+    );
+    let error = db.blocking().close().unwrap_err();
+    assert!(error.to_string().contains("as asked"), "{error}");
+    panics.0.store(NONE, Ordering::SeqCst);
+    // The handle is still there: the lock is the cores', and they are gone.
+    let again = open(&path, &panics);
+    assert_eq!(
+        again.blocking().get(&keys[alive]).unwrap(),
+        Some(b"still".to_vec())
+    );
+    assert!(again.blocking().get(&keys[dead]).unwrap().is_some());
+    again.blocking().close().unwrap();
+}
+
+/// A panic left that core's tasks where they were, each holding answers that somebody waits for: callers of the core
+/// hung for ever, and so did closing.
+#[test]
+fn r12_a_core_that_panics_answers_its_callers_and_gives_its_part_of_the_lock_back() {
+    within_a_minute(|| a_panic_on(1));
+}
+
+/// The lock was the first core's alone: once that one had panicked, it let a second opener in while the other core
+/// still wrote, or, with its tasks never dropped, nobody ever again.
+#[test]
+fn r12_the_lock_outlives_a_first_core_that_panics_and_not_the_last_one() {
+    within_a_minute(|| a_panic_on(0));
+}
