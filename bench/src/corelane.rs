@@ -80,7 +80,7 @@ impl<I: Io> Client for OnCore<I> {
         let mut batch = Batch::new();
         batch.put(key, value).map_err(|e| e.to_string())?;
         let op = Op::Write {
-            batch: batch.into_encoded(),
+            batch,
             durability: durability(durable),
         };
         self.ask(key, op).await.map(|_| ())

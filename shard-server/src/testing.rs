@@ -65,8 +65,8 @@ impl MemoryStore {
         let mut data = self.0.data.borrow_mut();
         match op {
             Op::Get { key, .. } => Ok(Answer::Value(data.get(&key).cloned())),
-            Op::Write { batch: encoded, .. } => {
-                for op in batch::ops(&encoded) {
+            Op::Write { batch: written, .. } => {
+                for op in batch::ops(written.encoded()) {
                     let op = op.expect("the server encodes what can be read");
                     match op.kind {
                         Kind::Put => data.insert(op.key.to_vec(), op.value.to_vec()),

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 
 use crate::api::db::Stats;
 use crate::api::launch::{Job, Launch, Routes};
-use crate::api::{ops, pages};
+use crate::api::{check, ops, pages};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Class, Io};
 use crate::shard::Shard;
@@ -143,11 +143,17 @@ impl<I: Io> Core<I> {
     }
 
     /// Runs requests, each to its shard, wherever that lives: one message a core. Requests to one core run in order;
-    /// answers come in the order of `ops`.
+    /// answers come in the order of `ops`. A request that cannot be run by the shard it names is answered by why, and the
+    /// others run: `CrossShard` for keys of another shard, `InvalidOptions` for a shard or a sequence that cannot be,
+    /// `TooLarge` for a key over the limit.
     pub async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
-        let total = ops.len();
+        let mut answers: Vec<Option<Outcome>> = ops.iter().map(|_| None).collect();
         let mut by_core: BTreeMap<usize, ops::Routed> = BTreeMap::new();
         for (number, (shard, op)) in ops.into_iter().enumerate() {
+            if let Err(error) = check::check(&self.0.routes.slots, shard, &op) {
+                answers[number] = Some(Err(error));
+                continue;
+            }
             let (numbers, ops) = by_core.entry(self.core_of(shard)).or_default();
             numbers.push(number);
             ops.push((shard, op));
@@ -161,13 +167,12 @@ impl<I: Io> Core<I> {
             };
             numbers.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
-        let mut answers: Vec<Option<Outcome>> = (0..total).map(|_| None).collect();
         for (number, outcome) in join_all(runs).await.into_iter().flatten() {
             answers[number] = Some(outcome);
         }
         answers
             .into_iter()
-            .map(|answer| answer.expect("each request went to one core"))
+            .map(|answer| answer.expect("each request was refused or went to one core"))
             .collect()
     }
 
@@ -315,9 +320,9 @@ fn serve_at_once<I: Io>(
             }
             Resident::Unknown => Some((Op::Get { key, at: None }, answer)),
         },
-        Op::Write { batch, durability } => match shard.admission(batch.len()) {
+        Op::Write { batch, durability } => match shard.admission(batch.encoded().len()) {
             Ok(Admission::Now) => {
-                shard.stage(&batch, durability, Some(answer));
+                shard.stage(batch.encoded(), durability, Some(answer));
                 None
             }
             Ok(_) => Some((Op::Write { batch, durability }, answer)),

@@ -7,14 +7,13 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::batch::{Batch, check_key, check_value};
 use crate::api::builder::{Builder, Options};
 use crate::api::core::{Service, scan_all};
 use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::api::ops::Routed;
-use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::glommio::{CoreThread, StartOptions, start};
+use crate::shard::batch::{Batch, check_key};
 use crate::shard::health::closed;
 use crate::shard::request::{Answer, Decision, Op, Outcome, Page, ScanRange};
 use crate::shard::sequence::Snapshot;
@@ -118,11 +117,9 @@ impl Db {
     /// # Errors
     /// As for [`Db::put`].
     pub async fn put_with(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<()> {
-        check_key(key)?;
-        check_value(value)?;
-        let mut encoded = Vec::new();
-        batch::push_put(&mut encoded, key, value);
-        self.write_encoded(self.routes()?.slots.shard_of_key(key), encoded, durability)
+        let mut batch = Batch::new();
+        batch.put(key, value)?;
+        self.write_to(self.routes()?.slots.shard_of_key(key), batch, durability)
             .await
     }
 
@@ -139,10 +136,9 @@ impl Db {
     /// # Errors
     /// As for [`Db::put`].
     pub async fn delete_with(&self, key: &[u8], durability: Durability) -> Result<()> {
-        check_key(key)?;
-        let mut encoded = Vec::new();
-        batch::push_tombstone(&mut encoded, key);
-        self.write_encoded(self.routes()?.slots.shard_of_key(key), encoded, durability)
+        let mut batch = Batch::new();
+        batch.delete(key)?;
+        self.write_to(self.routes()?.slots.shard_of_key(key), batch, durability)
             .await
     }
 
@@ -163,10 +159,10 @@ impl Db {
                 format!("its keys belong to shards {shard} and {other}"),
             ));
         }
-        self.write_encoded(shard, batch.into_encoded(), durability).await
+        self.write_to(shard, batch, durability).await
     }
 
-    async fn write_encoded(&self, shard: u16, batch: Vec<u8>, durability: Durability) -> Result<()> {
+    async fn write_to(&self, shard: u16, batch: Batch, durability: Durability) -> Result<()> {
         self.ask(shard, Op::Write { batch, durability }).await.map(|_| ())
     }
 

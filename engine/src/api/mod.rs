@@ -18,8 +18,8 @@
 //! - [`Db`] is `Send + Sync + Clone`: any thread, any executor. [`Db::blocking`] gives blocking twins.
 //! - [`Core`] is `!Send`: the view of the database from one of its own cores, given to a [`Service`].
 
-mod batch;
 mod builder;
+mod check;
 mod core;
 mod create;
 mod db;
@@ -29,12 +29,12 @@ mod pages;
 pub mod slots;
 pub mod superblock;
 
-pub use batch::{Batch, check_key, check_value};
 pub use builder::{Builder, Options};
 pub use core::{Core, Service};
 pub use db::{Blocking, Db, Stats};
 pub use launch::{CoreSeat, launch};
 
+pub use crate::shard::batch::{Batch, check_key, check_value};
 pub use crate::shard::request::{Answer, Decision, Op, Outcome, Page, ScanRange, UpdateFn};
 pub use crate::shard::sequence::Snapshot;
 pub use crate::shard::stats::ShardStats;

@@ -59,7 +59,7 @@ enum Started {
 async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
     match op {
         Op::Get { key, at } => begin_get(shard, key, at),
-        Op::Write { batch, durability } => begun(shard.begin_write(&batch, durability).await),
+        Op::Write { batch, durability } => begun(shard.begin_write(batch.encoded(), durability).await),
         Op::Update {
             key,
             apply,

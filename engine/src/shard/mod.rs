@@ -10,6 +10,7 @@
 //! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Four kinds
 //! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, and maintenance.
 
+pub mod batch;
 pub mod compact;
 pub mod config;
 pub mod flush;

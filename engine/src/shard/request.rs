@@ -1,12 +1,13 @@
 //! What a shard can be asked, and what it answers: the messages that travel between threads and cores.
 //!
-//! Requests own their bytes, because they cross cores. A batch arrives already encoded ([`crate::codec::batch`]), so
-//! that staging it is one copy and the encoding costs the caller's core.
+//! Requests own their bytes, because they cross cores. A batch arrives already encoded and checked ([`Batch`]), so that
+//! staging it is one copy and the encoding costs the caller's core.
 
 use std::fmt;
 use std::ops::Bound;
 
 use crate::error::Result;
+use crate::shard::batch::Batch;
 use crate::shard::stats::ShardStats;
 use crate::types::{Durability, Sequence};
 
@@ -34,10 +35,10 @@ pub enum Op {
         /// The snapshot to read at; `None` for what is published now.
         at: Option<Sequence>,
     },
-    /// Applies an encoded batch atomically.
+    /// Applies a batch atomically; all its keys belong to the shard that is asked.
     Write {
-        /// Operations encoded by [`crate::codec::batch`].
-        batch: Vec<u8>,
+        /// The operations.
+        batch: Batch,
         /// When it is acknowledged.
         durability: Durability,
     },

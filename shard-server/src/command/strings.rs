@@ -88,7 +88,7 @@ pub fn mset(call: &mut Call<'_>) -> Result<Action, Failure> {
 
 fn write(call: &Call<'_>, batch: Batch) -> Action {
     let op = Op::Write {
-        batch: batch.into_encoded(),
+        batch,
         durability: durability(call),
     };
     Action::Write(op, Shape::Ok)

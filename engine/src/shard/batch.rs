@@ -1,4 +1,7 @@
 //! A batch: several writes that take effect together.
+//!
+//! It can only be built through its own methods, which keep every limit and the encoding: what arrives at a shard as a
+//! `Batch` needs no second look before it is staged and logged.
 
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
@@ -55,8 +58,8 @@ impl Batch {
     }
 
     /// The encoding that is staged and logged.
-    pub fn into_encoded(self) -> Vec<u8> {
-        self.encoded
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
     }
 
     fn admit(&mut self, key: &[u8], value_bytes: usize) -> Result<()> {

@@ -1,0 +1,93 @@
+//! What callers may do to an open database: wrong requests, more of them than fit, and leaving at any moment.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{DIR, small};
+use corelane::ErrorKind;
+use corelane::api::{Answer, Batch, Core, Durability, Op, Service, launch};
+use corelane::io::sim::{SimDisk, run};
+use corelane::io::{Class, Io};
+
+/// Sends wrong requests among right ones, and says when it is done.
+#[derive(Clone)]
+struct Misroutes(Arc<AtomicUsize>);
+
+impl Service for Misroutes {
+    async fn run<I: Io>(self, core: Core<I>) {
+        let write = |key: &[u8]| {
+            let mut batch = Batch::new();
+            batch.put(key, b"value").unwrap();
+            Op::Write {
+                batch,
+                durability: Durability::Sync,
+            }
+        };
+        for i in 0..50_u8 {
+            let key = [core.index().try_into().unwrap(), i];
+            let home = core.shard_of(&key);
+            let beside = (home + 1) % 3;
+            let ops = vec![
+                (beside, write(&key)),
+                (home, write(&key)),
+                (7, Op::Count),
+                (home, Op::Stats),
+            ];
+            let outcomes = core.execute(ops).await;
+            let kinds: Vec<_> = outcomes
+                .iter()
+                .map(|o| o.as_ref().err().map(|e| e.kind()))
+                .collect();
+            assert_eq!(
+                kinds,
+                [
+                    Some(ErrorKind::CrossShard),
+                    None,
+                    Some(ErrorKind::InvalidOptions),
+                    None
+                ]
+            );
+            assert!(matches!(outcomes[1], Ok(Answer::Written(_))));
+        }
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A request with another shard's key was staged and logged there, where no read finds it, and one that named a shard
+/// that is not there ended the core. An encoded batch could also be any bytes, which the log then could not be opened
+/// with; the type now says that it is whole.
+#[test]
+fn a_request_that_its_shard_cannot_run_is_refused_and_those_beside_it_run() {
+    let disk = SimDisk::new();
+    run(1, &disk, 2, |machine| async move {
+        let (db, seats) = launch(Path::new(DIR), small(2, 3)).unwrap();
+        let done = Arc::new(AtomicUsize::new(0));
+        for (core, seat) in seats.into_iter().enumerate() {
+            let io = machine.core(core);
+            io.clone()
+                .spawn(Class::Foreground, seat.run(io, Misroutes(Arc::clone(&done))));
+        }
+        db.ready().await.unwrap();
+        while done.load(Ordering::SeqCst) < 2 {
+            machine.core(0).sleep(Duration::from_millis(1)).await;
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    run(2, &disk, 1, |machine| async move {
+        let db = common::open(&machine, small(1, 3)).await.unwrap();
+        for core in 0..2_u8 {
+            for i in 0..50_u8 {
+                assert_eq!(db.get(&[core, i]).await.unwrap(), Some(b"value".to_vec()));
+            }
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
