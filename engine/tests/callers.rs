@@ -1,6 +1,10 @@
 //! What callers may do to an open database: wrong requests, more of them than fit, and leaving at any moment.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and some are about real threads"
+)]
 
 mod common;
 
@@ -9,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{DIR, small};
+use common::{DIR, small, within_a_minute};
 use corelane::ErrorKind;
-use corelane::api::{Answer, Batch, Core, Durability, Op, Service, launch};
+use corelane::api::{Answer, Batch, Core, Db, Durability, Op, Service, launch};
 use corelane::io::sim::{SimDisk, run};
 use corelane::io::{Class, Io};
+use futures_lite::future::block_on;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 /// Sends wrong requests among right ones, and says when it is done.
 #[derive(Clone)]
@@ -90,4 +96,60 @@ fn a_request_that_its_shard_cannot_run_is_refused_and_those_beside_it_run() {
         db.close().await.unwrap();
     })
     .unwrap();
+}
+
+/// More than the mailbox, the tasks and the waiting writers of a core together.
+const CROWD: u32 = 16_000;
+
+/// What became of a crowd of writers.
+#[derive(Default)]
+struct Fates {
+    written: AtomicUsize,
+    busy: AtomicUsize,
+    closed: AtomicUsize,
+}
+
+/// A crowd of writers, two of which use up the room there is, so that nearly all must wait.
+fn crowd(db: &Db, fates: &Fates) {
+    let puts = (0..CROWD).map(|i| async move {
+        let fate = match db.put(&i.to_be_bytes(), &[7; 3000]).await {
+            Ok(()) => &fates.written,
+            Err(error) if error.kind() == ErrorKind::Busy => &fates.busy,
+            Err(error) if error.kind() == ErrorKind::Closed => &fates.closed,
+            Err(error) => panic!("{error}"),
+        };
+        fate.fetch_add(1, Ordering::SeqCst);
+    });
+    block_on(puts.collect::<FuturesUnordered<_>>().collect::<Vec<()>>());
+}
+
+/// Writers that waited for room each held one of 4,096 tasks, and with all of them held the core took nothing more from
+/// its mailbox: no read was answered, and no close begun, before thousands of writes had been.
+#[test]
+fn reads_and_closing_get_past_any_number_of_writers_that_wait() {
+    within_a_minute(|| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let builder = Db::builder(dir.path().join("db")).cores(vec![0]);
+        let db = builder.tuning(|t| {
+            t.buffered_bytes = 4 << 10;
+            t.staged_bytes = 8 << 10;
+        });
+        let db = db.open_blocking().unwrap();
+        db.blocking().put(b"key", b"value").unwrap();
+        let fates = Fates::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| crowd(&db, &fates));
+            while fates.busy.load(Ordering::SeqCst) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(db.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
+            let before = fates.written.load(Ordering::SeqCst);
+            assert!(before < CROWD as usize / 2, "a read waited for {before} writes");
+            db.blocking().close().unwrap();
+        });
+        let [written, busy, closed] =
+            [&fates.written, &fates.busy, &fates.closed].map(|fate| fate.load(Ordering::SeqCst));
+        assert_eq!(written + busy + closed, CROWD as usize, "everybody was told");
+        assert!(closed > 0, "the close waited for every writer");
+    });
 }

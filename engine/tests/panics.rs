@@ -6,13 +6,14 @@
     reason = "a test fails by panicking, and these are about real threads"
 )]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod common;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use common::within_a_minute;
 use corelane::ErrorKind;
 use corelane::api::{Core, Db, Service};
 use corelane::io::Io;
@@ -31,21 +32,6 @@ impl Service for Panics {
             core.io().sleep(Duration::from_millis(1)).await;
         }
     }
-}
-
-/// Fails a test that hangs instead of hanging with it; the bound is far beyond what the work takes.
-fn within_a_minute(work: impl FnOnce() + Send + 'static) {
-    let (done, wait) = mpsc::channel();
-    let worker = std::thread::spawn(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(work));
-        done.send(()).unwrap();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-    });
-    wait.recv_timeout(Duration::from_secs(60))
-        .expect("somebody still waits after a minute");
-    worker.join().unwrap();
 }
 
 fn open(path: &Path, panics: &Panics) -> Db {

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Bound;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 
 use crate::api::db::Stats;
 use crate::api::launch::{Job, Launch, Routes};
@@ -17,10 +18,10 @@ use crate::io::{Class, Io};
 use crate::shard::Shard;
 use crate::shard::gate::Gate;
 use crate::shard::health::closed;
+use crate::shard::host::Host;
 use crate::shard::read::Resident;
 use crate::shard::request::{Answer, Op, Outcome, Page, ScanRange};
 use crate::shard::sequence::Snapshot;
-use crate::shard::write::Admission;
 
 /// Code that runs on every core of a database, from open to close: a server's listener, say.
 pub trait Service: Clone + Send + 'static {
@@ -33,8 +34,9 @@ impl Service for () {
     async fn run<I: Io>(self, _core: Core<I>) {}
 }
 
-/// Tasks begun for requests from elsewhere that may be under way on one core. Each holds a request's bytes; the mailbox
-/// in front of them is bounded too, so callers beyond both wait.
+/// Tasks begun for requests from elsewhere that may be at work on one core. Each holds a request's bytes; the mailbox in
+/// front of them is bounded too, so callers beyond both wait. Writers that wait for room are not at work: they are counted
+/// and bounded apart ([`crate::shard::host`]), so that however many they are, reads get past them.
 const MAX_TASKS: usize = 4096;
 
 struct Inner<I: Io> {
@@ -44,8 +46,8 @@ struct Inner<I: Io> {
     routes: Arc<Routes>,
     /// By shard number; `None` for shards that live on another core.
     shards: Vec<Option<Rc<Shard<I>>>>,
+    host: Rc<Host>,
     tasks: Cell<usize>,
-    task_ended: Gate,
     closing: Cell<bool>,
     closing_gate: Gate,
 }
@@ -65,6 +67,7 @@ impl<I: Io> Core<I> {
         index: usize,
         launch: Arc<Launch>,
         routes: Arc<Routes>,
+        host: Rc<Host>,
         hosted: Vec<Rc<Shard<I>>>,
     ) -> Self {
         let mut shards: Vec<_> = (0..routes.slots.shards()).map(|_| None).collect();
@@ -78,8 +81,8 @@ impl<I: Io> Core<I> {
             launch,
             routes,
             shards,
+            host,
             tasks: Cell::new(0),
-            task_ended: Gate::default(),
             closing: Cell::new(false),
             closing_gate: Gate::default(),
         }))
@@ -263,8 +266,12 @@ impl<I: Io> Core<I> {
                 })
                 .await;
             }
-            Job::Close => self.begin_closing(),
         }
+    }
+
+    /// Completes when somebody has asked to close the database.
+    pub(super) async fn asked_to_close(&self) {
+        self.0.launch.asked_to_close(self.0.index).await;
     }
 
     pub(super) fn begin_closing(&self) {
@@ -273,15 +280,21 @@ impl<I: Io> Core<I> {
     }
 
     async fn task(&self, work: impl Future<Output = ()> + 'static) {
-        while self.0.tasks.get() >= MAX_TASKS {
-            self.0.task_ended.wait().await;
+        while self.0.tasks.get() >= MAX_TASKS + self.0.host.waiting_writers() {
+            let changed = self.0.host.tasks_changed.wait();
+            if self.is_closing() {
+                changed.await;
+            } else if let Either::Left(_) = select(pin!(self.asked_to_close()), changed).await {
+                // The service is told, and what it leaves behind is no more than the core can finish.
+                self.begin_closing();
+            }
         }
         let core = self.clone();
         core.0.tasks.set(core.0.tasks.get() + 1);
         self.0.io.spawn(Class::Foreground, async move {
             work.await;
             core.0.tasks.set(core.0.tasks.get() - 1);
-            core.0.task_ended.open();
+            core.0.host.tasks_changed.open();
         });
     }
 
@@ -301,7 +314,7 @@ impl<I: Io> Core<I> {
     /// Waits until every begun task has ended.
     pub(super) async fn drained(&self) {
         while self.0.tasks.get() > 0 {
-            self.0.task_ended.wait().await;
+            self.0.host.tasks_changed.wait().await;
         }
     }
 }
@@ -320,12 +333,12 @@ fn serve_at_once<I: Io>(
             }
             Resident::Unknown => Some((Op::Get { key, at: None }, answer)),
         },
-        Op::Write { batch, durability } => match shard.admission(batch.encoded().len()) {
-            Ok(Admission::Now) => {
+        Op::Write { batch, durability } => match shard.admitted_now(batch.encoded().len()) {
+            Ok(true) => {
                 shard.stage(batch.encoded(), durability, Some(answer));
                 None
             }
-            Ok(_) => Some((Op::Write { batch, durability }, answer)),
+            Ok(false) => Some((Op::Write { batch, durability }, answer)),
             Err(error) => {
                 let _gone = answer.send(Err(error));
                 None

@@ -9,11 +9,16 @@
 //! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports. Each holds its part
 //!    of the lock until then, also the one that panics, so that it is given back once no core can write any more.
 
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
 
-use futures_util::future::join_all;
+use atomic_waker::AtomicWaker;
+use futures_util::future::{Either, join_all, select};
 
 use crate::api::builder::Options;
 use crate::api::core::{Core, Service};
@@ -28,6 +33,7 @@ use crate::shard::Shard;
 use crate::shard::config::{Place, ShardConfig};
 use crate::shard::gate::Gate;
 use crate::shard::health::closed;
+use crate::shard::host::Host;
 use crate::shard::recover::ReadShard;
 use crate::shard::request::{Op, Outcome};
 use crate::shard::sequence::Commits;
@@ -57,8 +63,6 @@ pub(super) enum Job {
         /// Who waits, for all answers at once.
         answers: oneshot::Sender<Vec<Outcome>>,
     },
-    /// Close.
-    Close,
 }
 
 /// Which core hosts what; known once the superblock was read.
@@ -83,6 +87,10 @@ pub(super) struct Launch {
     commits: Arc<Commits>,
     senders: Vec<Sender<Job>>,
     routes: OnceLock<Arc<Routes>>,
+    /// Somebody has asked to close. Apart from the mailboxes, which may be full.
+    closing: AtomicBool,
+    /// Each core's main task, to be told so.
+    close_wakers: Vec<AtomicWaker>,
     /// The first error of a core that closed; told to whoever closes the database.
     close_error: Mutex<Option<Error>>,
 }
@@ -118,11 +126,25 @@ impl Launch {
         self.routes.get()
     }
 
-    /// Asks every core to close; cores that are gone already need not be asked.
+    /// Asks every core to close. Never waits, so it may be called on any thread, a core's own included.
     pub(super) fn request_close(&self) {
-        for sender in &self.senders {
-            let _gone = sender.send_blocking(Job::Close);
+        self.closing.store(true, Ordering::SeqCst);
+        for core in &self.close_wakers {
+            core.wake();
         }
+    }
+
+    /// Completes when somebody has asked to close; for the main task of `core`.
+    pub(super) async fn asked_to_close(&self, core: usize) {
+        poll_fn(|cx| {
+            self.close_wakers[core].register(cx.waker());
+            if self.closing.load(Ordering::SeqCst) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// The first error met while closing.
@@ -228,6 +250,8 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
         commits: Arc::new(Commits::default()),
         senders,
         routes: OnceLock::new(),
+        closing: AtomicBool::new(false),
+        close_wakers: (0..cores).map(|_| AtomicWaker::new()).collect(),
         close_error: Mutex::new(None),
     });
     let (tell, told): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
@@ -344,7 +368,14 @@ async fn serve_mailbox<I: Io>(
 ) {
     let mut batch = Vec::with_capacity(MAILBOX_BATCH);
     while !core.is_closing() {
-        if mailbox.recv_batch(&mut batch, MAILBOX_BATCH).await == 0 {
+        let asked = {
+            let next = pin!(mailbox.recv_batch(&mut batch, MAILBOX_BATCH));
+            matches!(
+                select(pin!(core.asked_to_close()), next).await,
+                Either::Left(_) | Either::Right((0, _))
+            )
+        };
+        if asked {
             core.begin_closing();
         }
         for job in batch.drain(..) {
@@ -357,14 +388,20 @@ async fn serve_mailbox<I: Io>(
             break;
         }
         {
-            let next = std::pin::pin!(mailbox.recv_batch(&mut batch, MAILBOX_BATCH));
-            futures_util::future::select(next, std::pin::pin!(ended)).await;
+            let next = pin!(mailbox.recv_batch(&mut batch, MAILBOX_BATCH));
+            select(next, pin!(ended)).await;
         }
         for job in batch.drain(..) {
             core.receive(job).await;
         }
     }
     mailbox.close();
+    // What was sent before the close is answered by what it asks for.
+    while mailbox.recv_batch(&mut batch, MAILBOX_BATCH).await > 0 {
+        for job in batch.drain(..) {
+            core.receive(job).await;
+        }
+    }
 }
 
 async fn open_shards<I: Io>(
@@ -380,14 +417,21 @@ async fn open_shards<I: Io>(
             cores: launch.cores(),
         })
     });
-    let shards = routes.slots.shards();
+    let (shards, host) = (routes.slots.shards(), Rc::new(Host::default()));
     let reading = (0..shards)
         .filter(|&shard| routes.core_of(shard) == index)
-        .map(|shard| ReadShard::read(io.clone(), shard_config(launch, superblock, shard)));
+        .map(|shard| ReadShard::read(io.clone(), shard_config(launch, superblock, &host, shard)));
     let (read, error) = split(join_all(reading).await);
     vote.agree(error.map_or(Ok(()), Err)).await?;
     let (hosted, failed) = split(join_all(read.into_iter().map(Shard::start)).await);
-    let core = Core::new(io.clone(), index, Arc::clone(launch), Arc::clone(routes), hosted);
+    let core = Core::new(
+        io.clone(),
+        index,
+        Arc::clone(launch),
+        Arc::clone(routes),
+        host,
+        hosted,
+    );
     match failed {
         None => Ok(core),
         Some(error) => {
@@ -408,7 +452,7 @@ fn split<T>(outcomes: Vec<Result<T>>) -> (Vec<T>, Option<Error>) {
     (good, first)
 }
 
-fn shard_config(launch: &Launch, superblock: &Superblock, shard: u16) -> ShardConfig {
+fn shard_config(launch: &Launch, superblock: &Superblock, host: &Rc<Host>, shard: u16) -> ShardConfig {
     let mut tuning = launch.options.tuning.clone();
     tuning.cache_bytes = launch.options.cache_bytes / usize::from(superblock.slots.shards());
     ShardConfig {
@@ -419,5 +463,6 @@ fn shard_config(launch: &Launch, superblock: &Superblock, shard: u16) -> ShardCo
         },
         tuning,
         commits: Arc::clone(&launch.commits),
+        host: Rc::clone(host),
     }
 }

@@ -38,7 +38,7 @@ pub struct StallOptions {
     pub debt_full_bytes: u64,
     /// The greatest delay per written byte in nanoseconds: 500 lets 2 MB/s through.
     pub max_ns_per_byte: f64,
-    /// The longest a single write is held back, however large it is.
+    /// The longest that a single write holds back those after it, however large it is.
     pub max_delay: Duration,
 }
 
@@ -124,8 +124,8 @@ pub enum Stall {
 }
 
 impl Stall {
-    /// How long a write of `bytes` is held back, at most `max_delay`; zero where it is not slowed, and where it waits
-    /// anyway.
+    /// The time that a write of `bytes` takes of its shard's [`Clock`], at most `max_delay`; zero where nobody is slowed,
+    /// and where writers wait anyway.
     pub fn delay(&self, bytes: usize, options: &StallOptions) -> Duration {
         match self {
             Self::Slow { ns_per_byte, .. } => {
@@ -135,6 +135,29 @@ impl Stall {
             }
             Self::None | Self::Wait(_) => Duration::ZERO,
         }
+    }
+}
+
+/// When the next writer may start, of all writers of one shard. What each one writes takes its time of the one clock, so
+/// that any number of them together are as slow as one alone would be: were each held back for itself, a hundred would
+/// be let through a hundred times as fast as compaction can follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Clock {
+    next_free: Duration,
+}
+
+impl Clock {
+    /// How long a writer that comes at `now` would wait for its turn.
+    pub fn wait(&self, now: Duration) -> Duration {
+        self.next_free.saturating_sub(now)
+    }
+
+    /// Takes the next turn, for a write that costs so much time ([`Stall::delay`]); returns when it starts. The cost is
+    /// paid by those who come after. Time in which nobody wrote is not saved up.
+    pub fn book(&mut self, now: Duration, cost: Duration) -> Duration {
+        let start = now.max(self.next_free);
+        self.next_free = start + cost;
+        start
     }
 }
 
@@ -320,6 +343,41 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    /// Each writer was delayed for its own bytes alone, so that a hundred writers were slowed a hundred times less than
+    /// one, and the debt grew to its limit.
+    #[test]
+    fn any_number_of_writers_together_are_as_slow_as_one() {
+        let cost = Duration::from_micros(200);
+        for writers in [1, 2, 100] {
+            let mut clock = Clock::default();
+            let mut ready = vec![Duration::from_secs(7); writers];
+            let mut starts = Vec::new();
+            // Every writer comes back for its next write as soon as it may start the last.
+            for write in 0..1000 {
+                let writer = write % writers;
+                let start = clock.book(ready[writer], cost);
+                assert!(start >= ready[writer], "nobody starts before it came");
+                ready[writer] = start;
+                starts.push(start);
+            }
+            assert!(starts.is_sorted(), "in the order in which they came");
+            let took = *starts.last().unwrap() - starts[0];
+            assert_eq!(took, cost * 999, "{writers} writers");
+        }
+    }
+
+    #[test]
+    fn a_clock_saves_nothing_up_and_lets_the_first_start_at_once() {
+        let (mut clock, cost) = (Clock::default(), Duration::from_secs(1));
+        let at = Duration::from_secs;
+        assert_eq!(clock.wait(at(5)), at(0));
+        assert_eq!(clock.book(at(5), cost), at(5));
+        assert_eq!(clock.wait(at(5)), at(1));
+        assert_eq!(clock.book(at(5), cost), at(6));
+        assert_eq!(clock.book(at(100), cost), at(100), "idle time is lost");
+        assert_eq!(clock.book(at(100), cost), at(101));
     }
 
     #[test]

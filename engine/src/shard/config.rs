@@ -1,9 +1,11 @@
 //! What a shard is told at open: its place, and how it is tuned. Plain data, validated once by the builder.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::shard::host::Host;
 use crate::shard::sequence::Commits;
 use crate::sstable::Compression;
 
@@ -75,4 +77,6 @@ pub struct ShardConfig {
     pub tuning: Tuning,
     /// The process-wide commit counter.
     pub commits: Arc<Commits>,
+    /// The core that hosts it, shared with its neighbours there.
+    pub host: Rc<Host>,
 }

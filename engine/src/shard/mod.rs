@@ -1,5 +1,6 @@
 //! One shard: the state of one core, and everything that is done to it.
 //!
+//! - [`admission`]: who may stage now, and how long the others wait.
 //! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step.
 //! - [`update`]: read-modify-write in the order of staging.
 //! - [`read`] and [`scan`]: memtable → immutables → L0 → one table a level.
@@ -10,6 +11,7 @@
 //! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Four kinds
 //! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, and maintenance.
 
+pub mod admission;
 pub mod batch;
 pub mod compact;
 pub mod config;
@@ -17,6 +19,7 @@ pub mod flush;
 pub mod gate;
 pub mod group;
 pub mod health;
+pub mod host;
 pub mod install;
 pub mod live;
 pub mod log;
@@ -59,6 +62,8 @@ pub struct Shard<I: Io> {
     config: ShardConfig,
     health: Health,
     staging: Staging,
+    /// Whose turn it is to write while compaction is behind.
+    clock: Cell<stall::Clock>,
     memory: Memory,
     live: RefCell<Rc<LiveVersion<I>>>,
     /// Versions installed so far: changes whenever entries may have moved from memory to tables.

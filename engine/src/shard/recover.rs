@@ -103,6 +103,7 @@ impl<I: Io> Shard<I> {
             config,
             health: Health::default(),
             staging: Staging::default(),
+            clock: Cell::default(),
             memory,
             live: RefCell::new(Rc::new(live)),
             installs: Cell::new(0),

@@ -17,7 +17,6 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use crate::codec::batch;
-use crate::compaction::stall::Stall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
 use crate::shard::Shard;
@@ -40,9 +39,6 @@ pub struct Staging {
     /// A flush was asked for: rotate at the next seal, however small the memtable is.
     rotate: std::cell::Cell<bool>,
 }
-
-/// Delays below this are let pass: a timer cannot keep them, and the curve has hardly begun.
-const SHORTEST_DELAY: Duration = Duration::from_micros(10);
 
 /// A write that has begun.
 #[derive(Debug)]
@@ -71,17 +67,6 @@ impl Begun {
     }
 }
 
-/// What a writer must do before it may stage.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Stage now.
-    Now,
-    /// Wait so long first: compaction is behind.
-    Delay(Duration),
-    /// Wait until the shard says that there is room.
-    Wait,
-}
-
 impl<I: Io> Shard<I> {
     /// Waits until an encoded batch may be staged, and stages it.
     ///
@@ -94,59 +79,10 @@ impl<I: Io> Shard<I> {
         Ok(Begun::Staged(receiver))
     }
 
-    /// Waits until a batch of this size may be staged.
-    pub(crate) async fn admitted(&self, batch_bytes: usize) -> Result<()> {
-        loop {
-            match self.admission(batch_bytes)? {
-                Admission::Now => return Ok(()),
-                Admission::Delay(delay) => {
-                    self.counters
-                        .delayed_us
-                        .add(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
-                    self.io.sleep(delay).await;
-                    // One delay pays for one batch, however the debt has moved meanwhile; hard limits still hold.
-                    if self.admission(batch_bytes)? != Admission::Wait {
-                        return Ok(());
-                    }
-                }
-                Admission::Wait => {
-                    self.check_open()?;
-                    self.counters.waits.add(1);
-                    self.room.wait().await;
-                }
-            }
-        }
-    }
-
-    /// Whether a batch of this size may be staged now.
-    ///
-    /// # Errors
-    /// The shard's health, where it takes no writes.
-    pub fn admission(&self, batch_bytes: usize) -> Result<Admission> {
-        self.health.check()?;
+    /// Whether a batch of this size fits beside what is staged; one larger than the whole bound is let in alone.
+    pub(crate) fn fits_staging(&self, batch_bytes: usize) -> bool {
         let open = self.staging.open.borrow().bytes();
-        // A batch larger than the whole bound is let in alone.
-        if open > 0 && open + batch_bytes > self.tuning().staged_bytes {
-            return Ok(Admission::Wait);
-        }
-        let stall = self.stall();
-        Ok(match stall {
-            Stall::None => Admission::Now,
-            Stall::Slow { .. } => {
-                let delay = stall.delay(batch_bytes, &self.stall_options());
-                // A delay shorter than a timer can keep is not worth a timer.
-                if delay < SHORTEST_DELAY {
-                    Admission::Now
-                } else {
-                    Admission::Delay(delay)
-                }
-            }
-            Stall::Wait(_) => match &*self.flush_error.borrow() {
-                // Nobody knows when the device will be well again: a caller who is told can decide.
-                Some(error) => return Err(error.clone()),
-                None => Admission::Wait,
-            },
-        })
+        open == 0 || open + batch_bytes <= self.tuning().staged_bytes
     }
 
     /// Stages a batch; `answer` is told once it is acknowledged. The caller was admitted.

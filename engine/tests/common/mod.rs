@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use corelane::Result;
 use corelane::api::{Db, Options, launch};
@@ -35,4 +38,22 @@ pub async fn open(machine: &SimMachine, options: Options) -> Result<Db> {
     }
     db.ready().await?;
     Ok(db)
+}
+
+/// Fails a test that hangs instead of hanging with it; the bound is far beyond what the work takes.
+#[expect(clippy::disallowed_methods, reason = "it is for tests about real threads")]
+pub fn within_a_minute(work: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        done.send(()).expect("the test waits");
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    wait.recv_timeout(Duration::from_secs(60))
+        .expect("somebody still waits after a minute");
+    if let Err(panic) = worker.join() {
+        std::panic::resume_unwind(panic);
+    }
 }

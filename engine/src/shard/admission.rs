@@ -1,0 +1,116 @@
+//! Who may stage now, and how long the others wait.
+//!
+//! 1. A shard that takes no writes says why.
+//! 2. At a hard limit (staged bytes, memtables, L0) a writer waits until the shard says that there is room.
+//! 3. While compaction is behind, writers take turns by one clock of the shard ([`stall::Clock`]): each starts when those
+//!    before it have been paid for, so that together they are as slow as one of them would be.
+//!
+//! Writers that wait are counted apart from other work and bounded ([`crate::shard::host`]); beyond that they are told.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::select;
+
+use crate::compaction::stall::Stall;
+use crate::error::Result;
+use crate::io::Io;
+use crate::shard::Shard;
+
+/// Delays below this are let pass: a timer cannot keep them, and the curve has hardly begun. They are not lost: the clock
+/// goes on, and the next writer finds it further ahead.
+const SHORTEST_DELAY: Duration = Duration::from_micros(10);
+
+impl<I: Io> Shard<I> {
+    /// Whether a batch of this size may be staged now; it is charged for then.
+    ///
+    /// # Errors
+    /// The shard's health, where it takes no writes.
+    pub fn admitted_now(&self, batch_bytes: usize) -> Result<bool> {
+        if self.must_wait(batch_bytes)? {
+            return Ok(false);
+        }
+        let Some(cost) = self.cost(batch_bytes) else {
+            return Ok(true);
+        };
+        let (now, mut clock) = (self.io.now(), self.clock.get());
+        let free = clock.wait(now) < SHORTEST_DELAY;
+        if free {
+            clock.book(now, cost);
+            self.clock.set(clock);
+        }
+        Ok(free)
+    }
+
+    /// Waits until a batch of this size may be staged.
+    ///
+    /// # Errors
+    /// The shard's health; `Closed`; `Busy` where too many wait already.
+    pub(crate) async fn admitted(&self, batch_bytes: usize) -> Result<()> {
+        if self.admitted_now(batch_bytes)? {
+            return Ok(());
+        }
+        let _place = self.config.host.wait_as_writer()?;
+        let mut turn = None;
+        loop {
+            let (room, pressure) = (self.room.wait(), self.compact_work.wait());
+            if self.must_wait(batch_bytes)? {
+                self.check_open()?;
+                self.counters.waits.add(1);
+                room.await;
+                continue;
+            }
+            // Nobody waits for a turn once the pressure is gone.
+            let Some(cost) = self.cost(batch_bytes) else {
+                return Ok(());
+            };
+            let now = self.io.now();
+            let turn = *turn.get_or_insert_with(|| self.book(now, cost));
+            let left = turn.saturating_sub(now);
+            if left < SHORTEST_DELAY {
+                return Ok(());
+            }
+            self.check_open()?;
+            select(pin!(pressure), pin!(self.io.sleep(left))).await;
+        }
+    }
+
+    /// Whether a hard limit keeps a batch of this size from being staged now.
+    ///
+    /// # Errors
+    /// The shard's health, where it takes no writes; what keeps flushes from making room.
+    pub(crate) fn must_wait(&self, batch_bytes: usize) -> Result<bool> {
+        self.health.check()?;
+        if !self.fits_staging(batch_bytes) {
+            return Ok(true);
+        }
+        match (self.stall(), &*self.flush_error.borrow()) {
+            // Nobody knows when the device will be well again: a caller who is told can decide.
+            (Stall::Wait(_), Some(error)) => Err(error.clone()),
+            (Stall::Wait(_), None) => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// The time that these bytes take of the shard's clock; `None` while nobody is slowed.
+    fn cost(&self, bytes: usize) -> Option<Duration> {
+        let stall = self.stall();
+        if let Stall::Slow { .. } = stall {
+            return Some(stall.delay(bytes, &self.stall_options()));
+        }
+        self.clock.take();
+        None
+    }
+
+    /// This writer's turn.
+    fn book(&self, now: Duration, cost: Duration) -> Duration {
+        let mut clock = self.clock.get();
+        let turn = clock.book(now, cost);
+        self.clock.set(clock);
+        let waits = turn.saturating_sub(now).as_micros();
+        self.counters
+            .delayed_us
+            .add(u64::try_from(waits).unwrap_or(u64::MAX));
+        turn
+    }
+}
