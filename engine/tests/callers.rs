@@ -8,14 +8,16 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{DIR, small, within_a_minute};
+use common::{DIR, open, small, within_a_minute};
 use corelane::ErrorKind;
-use corelane::api::{Answer, Batch, Core, Db, Durability, Op, Service, launch};
+use corelane::api::{Answer, Batch, Core, Db, Decision, Durability, Op, Service, launch};
 use corelane::io::sim::{SimDisk, run};
 use corelane::io::{Class, Io};
 use futures_lite::future::block_on;
@@ -152,4 +154,46 @@ fn reads_and_closing_get_past_any_number_of_writers_that_wait() {
         assert_eq!(written + busy + closed, CROWD as usize, "everybody was told");
         assert!(closed > 0, "the close waited for every writer");
     });
+}
+
+/// An update was admitted by its key alone, and all of a crowd at once: each then staged a value of any size, far beyond
+/// the bound on what may be staged.
+#[test]
+fn updates_wait_for_room_by_what_they_write() {
+    const VALUE: usize = 100 << 10;
+    for seed in 0..10 {
+        let disk = SimDisk::new();
+        run(seed, &disk, 2, |machine| async move {
+            let mut options = small(1, 1);
+            options.tuning.staged_bytes = 64 << 10;
+            options.tuning.memtable_bytes = 64 << 20;
+            let db = open(&machine, options).await.unwrap();
+            let (io, done) = (machine.core(1), Rc::new(Cell::new(0)));
+            for i in 0..64_u8 {
+                let (db, done) = (db.clone(), Rc::clone(&done));
+                io.spawn(Class::Foreground, async move {
+                    db.update(&[i], move |_| (Decision::Put(vec![i; VALUE]), ()))
+                        .await
+                        .unwrap();
+                    done.set(done.get() + 1);
+                });
+            }
+            while done.get() < 64 {
+                io.sleep(Duration::from_millis(1)).await;
+            }
+            let stats = db.stats().await.unwrap();
+            let (batches, writes) = (stats.total(|s| s.wal_batches), stats.total(|s| s.wal_writes));
+            assert_eq!(batches, 64);
+            assert!(
+                writes >= 64,
+                "seed {seed}: {batches} values of more than the bound in {writes} writes"
+            );
+            assert!(stats.total(|s| s.waits) > 0);
+            for i in 0..64_u8 {
+                assert_eq!(db.get(&[i]).await.unwrap(), Some(vec![i; VALUE]));
+            }
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
 }

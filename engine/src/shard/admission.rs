@@ -5,6 +5,7 @@
 //! 3. While compaction is behind, writers take turns by one clock of the shard ([`stall::Clock`]): each starts when those
 //!    before it have been paid for, so that together they are as slow as one of them would be.
 //!
+//! What a write costs is paid by those after it, so what an update turns out to write can be charged once it is known.
 //! Writers that wait are counted apart from other work and bounded ([`crate::shard::host`]); beyond that they are told.
 
 use std::pin::pin;
@@ -72,6 +73,15 @@ impl<I: Io> Shard<I> {
             }
             self.check_open()?;
             select(pin!(pressure), pin!(self.io.sleep(left))).await;
+        }
+    }
+
+    /// Charges for bytes that were admitted without being known; whoever writes next pays for them in time.
+    pub(crate) fn charge(&self, bytes: usize) {
+        if let Some(cost) = self.cost(bytes) {
+            let mut clock = self.clock.get();
+            clock.book(self.io.now(), cost);
+            self.clock.set(clock);
         }
     }
 

@@ -3,6 +3,9 @@
 //! An update sees what was staged before it: first the batches that are not in the memtable yet, then the memtables,
 //! then the tables. Look, decision and staging happen without an await, so nothing comes between them; only a value
 //! that lies on the device needs an await, after which memory is looked at again.
+//!
+//! How much an update writes is known only once it has decided. It is let in by its key, when there is room for one more,
+//! so at most one value lies beyond the bound on staged bytes; in time it is paid for by the writers after it.
 
 use std::panic::AssertUnwindSafe;
 
@@ -31,7 +34,12 @@ impl<I: Io> Shard<I> {
     pub async fn begin_update(&self, key: &[u8], apply: UpdateFn, durability: Durability) -> Result<Begun> {
         self.admitted(key.len()).await?;
         let mut stored: Option<(u64, Option<Vec<u8>>)> = None;
-        for _ in 0..MAX_LOOKS {
+        let mut looks = 0;
+        loop {
+            // What came while the device was read may have used the room up; from here to staging nothing is awaited.
+            while self.must_wait(key.len())? {
+                self.admitted(key.len()).await?;
+            }
             let stamp = self.installs.get();
             // A value read from the tables holds only as long as no flush has installed newer ones since.
             let from_tables = stored
@@ -39,18 +47,21 @@ impl<I: Io> Shard<I> {
                 .filter(|(seen, _)| *seen == stamp)
                 .map(|(_, value)| (value, false));
             if let Some((value, saw_staged)) = self.newest_in_memory(key).or(from_tables) {
-                // The health may have changed while the device was read; from here to staging nothing is awaited.
-                self.health.check()?;
                 let batch = apply_to(key, apply, value.as_deref())?;
+                // It was admitted by its key: those after it pay for the value.
+                self.charge(batch.len().saturating_sub(key.len()));
                 return Ok(self.stage_decided(&batch, saw_staged, durability));
             }
+            if looks == MAX_LOOKS {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "updating a key",
+                    "flushes kept moving it while it was being read",
+                ));
+            }
+            looks += 1;
             stored = Some((stamp, self.get_from_tables(key, MAX_SEQUENCE).await?));
         }
-        Err(Error::new(
-            ErrorKind::Busy,
-            "updating a key",
-            "flushes kept moving it while it was being read",
-        ))
     }
 
     fn stage_decided(&self, batch: &[u8], saw_staged: bool, durability: Durability) -> Begun {
