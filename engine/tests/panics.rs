@@ -1,4 +1,5 @@
-//! A panic on one core is the end of that core, not of its callers, of the other cores, or of the directory.
+//! The ends of a core that nobody planned: a panic is the end of that core, not of its callers, of the other cores, or of
+//! the directory; and a handle may be dropped anywhere.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +11,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::within_a_minute;
@@ -117,4 +118,42 @@ fn r12_a_core_that_panics_answers_its_callers_and_gives_its_part_of_the_lock_bac
 #[test]
 fn r12_the_lock_outlives_a_first_core_that_panics_and_not_the_last_one() {
     within_a_minute(|| a_panic_on(0));
+}
+
+/// Drops the last handle of its own database, on the first core.
+#[derive(Clone, Default)]
+struct DropsHandle(Arc<Mutex<Option<Db>>>);
+
+impl Service for DropsHandle {
+    async fn run<I: Io>(self, core: Core<I>) {
+        while !core.is_closing() {
+            if core.index() == 0 {
+                drop(self.0.lock().unwrap().take());
+            }
+            core.io().sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Dropping the last handle waits for the cores to end. On one of them it waited for itself, for ever.
+#[test]
+fn the_last_handle_may_be_dropped_on_a_core_of_its_own_database() {
+    within_a_minute(|| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = dir.path().join("db");
+        let service = DropsHandle::default();
+        let builder = || Db::builder(&path).cores(vec![0, 1]);
+        let db = builder().service(service.clone()).open_blocking().unwrap();
+        db.blocking().put(b"key", b"value").unwrap();
+        *service.0.lock().unwrap() = Some(db);
+        let again = loop {
+            match builder().open_blocking() {
+                Ok(db) => break db,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Locked, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(again.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
+        again.blocking().close().unwrap();
+    });
 }

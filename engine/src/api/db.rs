@@ -402,9 +402,13 @@ impl Db {
 }
 
 impl Inner {
-    /// Waits for the cores' threads to end and tells what went wrong while closing.
+    /// Waits for the cores' threads to end and tells what went wrong while closing. On one of these threads it does not
+    /// wait, for it would for itself: the database then closes behind the caller, once its core's tasks have ended.
     fn join(&self) -> Result<()> {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.iter().any(CoreThread::is_current) {
+            return Ok(());
+        }
         let mut panicked = None;
         for thread in threads {
             if let Err(text) = thread.join() {
@@ -423,7 +427,7 @@ impl Inner {
 }
 
 impl Drop for Inner {
-    /// Closes without waiting for the outcome to be told: whoever wants to know calls [`Db::close`].
+    /// Closes and does not tell the outcome: whoever wants to know it calls [`Db::close`].
     fn drop(&mut self) {
         self.launch.request_close();
         let _untold = self.join();

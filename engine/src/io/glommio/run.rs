@@ -107,6 +107,11 @@ pub struct CoreThread {
 }
 
 impl CoreThread {
+    /// Whether the caller runs on it.
+    pub fn is_current(&self) -> bool {
+        self.thread.thread().id() == std::thread::current().id()
+    }
+
     /// Waits until the executor's `main` has ended.
     ///
     /// # Errors
