@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ pub struct Server {
     last_client: AtomicU64,
     cursors: Mutex<Cursors>,
     started: OnceLock<Duration>,
+    stopping: AtomicBool,
     stop: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -87,6 +88,7 @@ impl Server {
             last_client: AtomicU64::new(0),
             cursors: Mutex::default(),
             started: OnceLock::new(),
+            stopping: AtomicBool::new(false),
             stop: Box::new(stop),
         }
     }
@@ -146,9 +148,12 @@ impl Server {
         self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the process to drain and end.
+    /// Asks the process to drain and end; once, however many clients ask, because a second signal would cut the drain
+    /// short.
     pub fn stop(&self) {
-        (self.stop)();
+        if !self.stopping.swap(true, Ordering::AcqRel) {
+            (self.stop)();
+        }
     }
 }
 
@@ -157,5 +162,34 @@ impl std::fmt::Debug for Server {
         f.debug_struct("Server")
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Every `SHUTDOWN` raised SIGTERM, and the second one in the process ends it at once: two clients that asked for a
+    /// clean end got none.
+    #[test]
+    fn however_many_ask_the_process_is_asked_to_end_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let settings = Settings {
+            address: ([127, 0, 0, 1], 0).into(),
+            data_dir: PathBuf::new(),
+            durability: Durability::Sync,
+            max_clients: 1,
+            cores: 1,
+        };
+        let server = Server::new(settings, move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        for _ in 0..3 {
+            server.stop();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }
