@@ -1,9 +1,11 @@
-//! What the shards of one core share: the bound on writers that wait.
+//! What the shards of one core share: the bound on writers that wait, and the core's weights.
 //!
 //! A shard decides for itself; here its neighbours' claims on the same core are put together. Nothing crosses cores.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
+use crate::compaction::pace::Shares;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::gate::Gate;
 
@@ -18,6 +20,8 @@ pub struct Host {
     waiting_writers: Cell<usize>,
     /// Opened for: a task of the core has ended, or has begun to wait as a writer.
     pub tasks_changed: Gate,
+    /// What each shard last asked for.
+    wishes: RefCell<BTreeMap<u16, Shares>>,
 }
 
 /// A writer's place among those that wait; given back when dropped.
@@ -53,11 +57,45 @@ impl Host {
     pub fn waiting_writers(&self) -> usize {
         self.waiting_writers.get()
     }
+
+    /// Notes what `shard` asks for, and returns what the core gives: of each class the most that any of its shards asks
+    /// for, because the one furthest behind must not wait for those that are not.
+    pub fn wish(&self, shard: u16, shares: Shares) -> Shares {
+        let mut wishes = self.wishes.borrow_mut();
+        wishes.insert(shard, shares);
+        wishes.values().fold(shares, |most, wish| Shares {
+            flush: most.flush.max(wish.flush),
+            level0: most.level0.max(wish.level0),
+            compaction: most.compaction.max(wish.compaction),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shares(flush: u32, level0: u32, compaction: u32) -> Shares {
+        Shares {
+            flush,
+            level0,
+            compaction,
+        }
+    }
+
+    /// Each shard set the core's weights as it installed a version, so that one at rest took them from one far behind.
+    #[test]
+    fn a_shard_at_rest_takes_no_weight_from_one_that_is_behind() {
+        let host = Host::default();
+        assert_eq!(host.wish(0, shares(900, 30, 700)), shares(900, 30, 700));
+        assert_eq!(host.wish(3, shares(100, 600, 20)), shares(900, 600, 700));
+        assert_eq!(
+            host.wish(0, shares(100, 30, 20)),
+            shares(100, 600, 20),
+            "it has caught up"
+        );
+        assert_eq!(host.wish(3, shares(100, 30, 20)), shares(100, 30, 20));
+    }
 
     #[test]
     fn writers_wait_up_to_a_bound_and_leave_their_places() {

@@ -126,7 +126,8 @@ impl<I: Io> Shard<I> {
             memtables_max: self.tuning().max_immutables as f64 + 1.0,
             ..Default::default()
         };
-        let shares = pace::shares(&backlog, &options);
+        let wish = pace::shares(&backlog, &options);
+        let shares = self.config.host.wish(self.number(), wish);
         self.io.set_shares(Class::Flush, shares.flush);
         self.io.set_shares(Class::Level0, shares.level0);
         self.io.set_shares(Class::Compaction, shares.compaction);
