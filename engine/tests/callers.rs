@@ -197,3 +197,72 @@ fn updates_wait_for_room_by_what_they_write() {
         .unwrap();
     }
 }
+
+/// Two who asked for a full compaction shared one flag: the first to see its end put it out, and the second was answered
+/// with its own tables still in L0.
+#[test]
+fn each_who_compacts_is_answered_when_its_own_is_done() {
+    for seed in 0..20 {
+        let disk = SimDisk::new();
+        run(seed, &disk, 2, |machine| async move {
+            let mut options = small(1, 1);
+            options.tuning.auto_compact = false;
+            let db = open(&machine, options).await.unwrap();
+            let io = machine.core(1);
+            let ended = Rc::new(Cell::new(0));
+            for round in 0..4_u8 {
+                for i in 0..40_u8 {
+                    db.put(&[i, round], &[round; 2000]).await.unwrap();
+                }
+                let (db, ended) = (db.clone(), Rc::clone(&ended));
+                io.spawn(Class::Foreground, async move {
+                    db.compact().await.unwrap();
+                    ended.set(ended.get() + 1);
+                });
+            }
+            db.compact().await.unwrap();
+            let levels = db.stats().await.unwrap().shards.remove(0).level_tables;
+            let (bottom, above) = levels.split_last().unwrap();
+            assert!(above.iter().all(|&tables| tables == 0), "seed {seed}: {levels:?}");
+            assert!(*bottom > 0);
+            while ended.get() < 4 {
+                io.sleep(Duration::from_millis(1)).await;
+            }
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
+}
+
+/// A full compaction waited for the moment at which nothing at all lay above the deepest level, which under steady writes
+/// never comes.
+#[test]
+fn a_full_compaction_ends_under_steady_writes() {
+    for seed in 0..5 {
+        let disk = SimDisk::new();
+        run(seed, &disk, 2, |machine| async move {
+            let db = open(&machine, small(1, 1)).await.unwrap();
+            let (io, stop) = (machine.core(1), Rc::new(Cell::new(false)));
+            let (writer, stopped) = (db.clone(), Rc::clone(&stop));
+            let ended = Rc::new(Cell::new(false));
+            let ends = Rc::clone(&ended);
+            io.spawn(Class::Foreground, async move {
+                let mut i = 0_u32;
+                while !stopped.get() {
+                    writer.put(&(i % 500).to_be_bytes(), &[7; 4000]).await.unwrap();
+                    i += 1;
+                }
+                ends.set(true);
+            });
+            io.sleep(Duration::from_millis(200)).await;
+            db.compact().await.unwrap();
+            db.compact().await.unwrap();
+            stop.set(true);
+            while !ended.get() {
+                io.sleep(Duration::from_millis(1)).await;
+            }
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
+}

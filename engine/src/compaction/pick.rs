@@ -24,6 +24,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crate::types::{MAX_SEQUENCE, Sequence};
 use crate::version::{LEVELS, TableMeta, Version};
 
 /// The deepest level.
@@ -254,17 +255,37 @@ pub fn choose(version: &Version, busy: &Busy, options: &PickOptions) -> Choice {
 /// What to do next to bring everything to the deepest level; [`Choice::Nothing`] once it is there, or while what is
 /// left waits for other jobs (then `busy` is not empty).
 pub fn choose_full(version: &Version, busy: &Busy, options: &PickOptions) -> Choice {
+    choose_full_up_to(version, busy, options, MAX_SEQUENCE)
+}
+
+/// The same for the tables that hold entries of sequence `up_to` or older, so that it comes to an end however fast newer
+/// ones follow: each job brings some of the old entries down, and none ever comes up.
+pub fn choose_full_up_to(version: &Version, busy: &Busy, options: &PickOptions, up_to: Sequence) -> Choice {
     let shape = shape(version, options);
-    if !version.level(0).is_empty() {
-        return choose_level0(version, busy, options, &shape).unwrap_or(Choice::Nothing);
-    }
     // From the top, so that each byte is written once per level it passes.
-    let Some(level) = (1..BOTTOM).find(|&level| !version.level(level).is_empty()) else {
+    let Some(level) = (0..BOTTOM).find(|&level| version.level(level).iter().any(|table| holds(table, up_to)))
+    else {
         return Choice::Nothing;
     };
-    best_run(version, busy, options, level, u64::MAX).map_or(Choice::Nothing, |run| {
+    if level == 0 {
+        // The oldest leave first.
+        return choose_level0(version, busy, options, &shape).unwrap_or(Choice::Nothing);
+    }
+    let mut busy = busy.clone();
+    let newer = version.level(level).iter().filter(|table| !holds(table, up_to));
+    busy.numbers.extend(newer.map(|table| table.number));
+    best_run(version, &busy, options, level, u64::MAX).map_or(Choice::Nothing, |run| {
         run.into_choice(version, options, level, "a full compaction was asked for")
     })
+}
+
+/// Whether everything of sequence `up_to` or older is in the deepest level.
+pub fn is_full_up_to(version: &Version, up_to: Sequence) -> bool {
+    !(0..BOTTOM).any(|level| version.level(level).iter().any(|table| holds(table, up_to)))
+}
+
+fn holds(table: &TableMeta, up_to: Sequence) -> bool {
+    table.smallest_sequence <= up_to
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a score is a rough measure")]

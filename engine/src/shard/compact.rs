@@ -13,6 +13,7 @@ use crate::io::{Class, Io};
 use crate::merge::{KeyRange, Retain};
 use crate::shard::Shard;
 use crate::sstable::{Compression, Table, TableOptions};
+use crate::types::Sequence;
 use crate::version::{TableMeta, VersionEdit};
 
 /// Merges at once: one out of L0 and one below it.
@@ -28,8 +29,10 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 pub struct Merging {
     busy: RefCell<Busy>,
     jobs: Cell<usize>,
-    /// Merge everything down, whoever asked.
-    full: Cell<bool>,
+    /// Those who wait for everything to be merged down, each by the last sequence that was there when it asked.
+    full: RefCell<Vec<Sequence>>,
+    /// Jobs given up since open.
+    given_up: Cell<u64>,
     debt_bytes: Cell<u64>,
     failures: Cell<u32>,
     not_before: Cell<Duration>,
@@ -60,6 +63,32 @@ impl Merging {
     pub fn note_error(&self, error: &Error) {
         *self.last_error.borrow_mut() = Some(error.clone());
     }
+
+    /// Up to where somebody wants everything merged down.
+    fn full_up_to(&self) -> Option<Sequence> {
+        self.full.borrow().iter().max().copied()
+    }
+}
+
+/// Somebody waits for everything to be merged down, until this is dropped.
+struct FullAsked<'a> {
+    merging: &'a Merging,
+    up_to: Sequence,
+}
+
+impl<'a> FullAsked<'a> {
+    fn new(merging: &'a Merging, up_to: Sequence) -> Self {
+        merging.full.borrow_mut().push(up_to);
+        Self { merging, up_to }
+    }
+}
+
+impl Drop for FullAsked<'_> {
+    fn drop(&mut self) {
+        let mut full = self.merging.full.borrow_mut();
+        let own = full.iter().position(|&up_to| up_to == self.up_to);
+        full.swap_remove(own.expect("it is there from new to drop"));
+    }
 }
 
 impl<I: Io> Shard<I> {
@@ -70,25 +99,25 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Flushes, then merges until every key has one place, and waits for it.
+    /// Flushes, then merges until every key that is there now has one place, and waits for it. What is written meanwhile may
+    /// come along and is not waited for, so that it ends also under steady writes.
     ///
     /// # Errors
     /// What kept the flush or a merge from ending.
     pub async fn compact(&self) -> Result<()> {
+        let up_to = self.config.commits.last();
         self.flush().await?;
-        self.merging.full.set(true);
-        let failed_before = self.merging.failures.get();
+        let _asked = FullAsked::new(&self.merging, up_to);
+        let given_up_before = self.merging.given_up.get();
         self.compact_work.open();
         loop {
             let next = self.compact_work.wait();
-            if self.merging.jobs.get() == 0 && self.next_choice() == Choice::Nothing {
-                self.merging.full.set(false);
+            if pick::is_full_up_to(&self.live().version, up_to) {
                 return Ok(());
             }
             self.check_open()?;
             self.health.check()?;
-            if self.merging.failures.get() > failed_before {
-                self.merging.full.set(false);
+            if self.merging.given_up.get() > given_up_before {
                 let error = self.merging.last_error.borrow().clone();
                 return Err(error.expect("a failure notes its error"));
             }
@@ -115,7 +144,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn may_begin(&self) -> bool {
-        let wanted = self.tuning().auto_compact || self.merging.full.get();
+        let wanted = self.tuning().auto_compact || self.merging.full_up_to().is_some();
         wanted
             && self.merging.jobs.get() < MAX_JOBS
             && self.io.now() >= self.merging.not_before.get()
@@ -124,11 +153,13 @@ impl<I: Io> Shard<I> {
 
     fn next_choice(&self) -> Choice {
         let (live, busy, options) = (self.live(), self.merging.busy.borrow(), self.pick_options());
-        if self.merging.full.get() {
-            pick::choose_full(&live.version, &busy, &options)
-        } else {
-            pick::choose(&live.version, &busy, &options)
+        if let Some(up_to) = self.merging.full_up_to() {
+            let choice = pick::choose_full_up_to(&live.version, &busy, &options, up_to);
+            if choice != Choice::Nothing || !self.tuning().auto_compact {
+                return choice;
+            }
         }
+        pick::choose(&live.version, &busy, &options)
     }
 
     fn begin(self: &Rc<Self>, choice: Choice) {
@@ -160,6 +191,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.counters.job_failures.add(1);
+        self.merging.given_up.set(self.merging.given_up.get() + 1);
         self.merging.note_error(error);
         let failures = self.merging.failures.get() + 1;
         self.merging.failures.set(failures);
