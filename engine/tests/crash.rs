@@ -33,6 +33,8 @@ use workload::{Plan, Shared, complain, read_all};
 
 /// Seeds in CI, over all parts.
 const SEEDS: u64 = 5_000;
+/// The room of a simulated disk that was given none, in bytes.
+const ROOM_BYTES: u64 = 1 << 40;
 /// The parts run side by side.
 const PARTS: u64 = 4;
 
@@ -44,6 +46,7 @@ struct Met {
     in_creation: u64,
     recoveries_cut: u64,
     recoveries_cut_twice: u64,
+    recoveries_without_room: u64,
     torn: u64,
     tables: u64,
     recycled: u64,
@@ -166,11 +169,66 @@ fn look(
     })
 }
 
+/// Opens while the device is full, and reads everything: nothing needs room for that. Ends in a close, a cut or a kill,
+/// sometimes once there is room again and what was torn is being mended.
+fn look_without_room(seed: u64, disk: &SimDisk, plan: &Plan, oracle: &Shared) -> Verdict {
+    let mut rng = Rng::new(seed ^ 0x6675_6c6c);
+    let cores = *rng.pick(&[1, 2, 3]);
+    let names = oracle.borrow().names();
+    disk.set_capacity(0);
+    let mut power_is_on = true;
+    let on = &mut power_is_on;
+    let complaint = run(seed, disk, cores, |machine| async move {
+        let db = match open(&machine, plan.options(cores)).await {
+            Ok(db) => db,
+            Err(error) => return Some(complain("recovering without room", &error)),
+        };
+        let content = match read_all(&db, &names, 50).await {
+            Ok(content) => content,
+            Err(why) => return Some(why),
+        };
+        if let Err(why) = oracle.borrow().check(&content) {
+            return Some(format!("without room: {why}"));
+        }
+        if rng.coin() {
+            machine.cut_power_after(rng.between(1, 40));
+            machine.disk().set_capacity(ROOM_BYTES);
+            *on = false;
+        }
+        let pause = Duration::from_micros(rng.between(1, 1_000_000));
+        machine.core(0).sleep(pause).await;
+        match rng.below(3) {
+            0 => {
+                let closed = db
+                    .close()
+                    .await
+                    .map_err(|error| complain("closing without room", &error));
+                return closed.err();
+            }
+            1 => machine.kill(),
+            _ => {
+                *on = false;
+                machine.cut_power();
+            }
+        }
+        std::future::pending().await
+    });
+    disk.set_capacity(ROOM_BYTES);
+    if !power_is_on {
+        disk.crash(seed);
+    }
+    complaint.flatten().map_or(Ok(()), Err)
+}
+
 /// Recovers, with cuts in between as the seed has it, and holds what is found against the oracle.
 fn recover_and_check(seed: u64, disk: &SimDisk, plan: &Plan, oracle: &Shared, met: &mut Met) -> Verdict {
     let mut rng = Rng::new(seed ^ 0x7265_636f);
     let cuts = if rng.chance(2, 5) { rng.between(1, 2) } else { 0 };
     let mut cut_so_far = 0;
+    if rng.chance(1, 4) && disk.read("/db/superblock").is_some() {
+        met.recoveries_without_room += 1;
+        look_without_room(rng.next_u64(), disk, plan, oracle)?;
+    }
     let found = loop {
         let magnitude = rng.between(2, 7);
         let cut = (cut_so_far < cuts).then(|| rng.between(1, 1 << magnitude));
@@ -277,6 +335,7 @@ fn part(part: u64) {
             met.in_creation,
             met.recoveries_cut,
             met.recoveries_cut_twice,
+            met.recoveries_without_room,
             met.torn,
             met.tables,
             met.recycled,

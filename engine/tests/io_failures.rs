@@ -454,6 +454,131 @@ fn expect_exactly(disk: &SimDisk, there: &[u32]) {
     .unwrap();
 }
 
+/// Puts a page that no writer wrote behind the last page that somebody did: a torn tail.
+fn tear(disk: &SimDisk, path: &Path) {
+    disk.corrupt(path, |bytes| {
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        let behind = (last / 4096 + 1) * 4096;
+        bytes[behind..behind + 4096].fill(0x55);
+    });
+}
+
+/// A database that died with torn tails and without a spare segment, on a device that is full.
+fn torn_and_full(torn: &[&str]) -> SimDisk {
+    let disk = SimDisk::new();
+    run(1, &disk, 1, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        for number in 0..10_u32 {
+            db.put(&number.to_be_bytes(), &value(number)).await.unwrap();
+        }
+        machine.core(0).sleep(Duration::from_secs(1)).await;
+        // No close.
+    })
+    .unwrap();
+    disk.crash(1);
+    let dir = Path::new(DIR).join("shard-0000");
+    for name in torn {
+        tear(&disk, &dir.join(name));
+    }
+    disk.remove(dir.join("00000002.wal"));
+    fill_up(&disk);
+    disk
+}
+
+/// A full device kept a database with a torn tail from opening, even to read: cutting the tail off needs room. It starts
+/// read-only instead, and mends once there is room.
+#[test]
+fn r14_a_torn_tail_on_a_full_device_opens_for_reading_and_is_mended_when_room_returns() {
+    for torn in [
+        ["00000001.wal"].as_slice(),
+        &["manifest"],
+        &["00000001.wal", "manifest"],
+    ] {
+        for ending in ["room", "close", "crash"] {
+            let disk = torn_and_full(torn);
+            // Twice while it is full, so that nothing is made worse.
+            let lives = if ending == "room" { 1 } else { 2 };
+            for life in 0..lives {
+                let plant = disk.clone();
+                run(life, &disk, 1, |machine| async move {
+                    let db = open(&machine, options()).await.unwrap();
+                    for number in 0..10_u32 {
+                        assert_eq!(db.get(&number.to_be_bytes()).await.unwrap(), Some(value(number)));
+                    }
+                    let stats = db.stats().await.unwrap();
+                    assert!(
+                        stats.shards[0].health.starts_with("read-only"),
+                        "{:?}",
+                        stats.shards[0]
+                    );
+                    for durability in [Durability::Sync, Durability::Buffered, Durability::None] {
+                        let error = db.put_with(b"refused", b"x", durability).await.unwrap_err();
+                        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                    }
+                    machine.core(0).sleep(Duration::from_secs(2)).await;
+                    assert_eq!(plant.free_bytes(), 0, "nothing was begun and left lying about");
+                    match ending {
+                        "room" => {
+                            give_room(&plant);
+                            machine.core(0).sleep(Duration::from_secs(1)).await;
+                            assert_eq!(db.stats().await.unwrap().shards[0].health, "healthy");
+                            db.put(&10_u32.to_be_bytes(), &value(10)).await.unwrap();
+                        }
+                        "close" => db.close().await.unwrap(),
+                        _ => machine.cut_power(),
+                    }
+                });
+                disk.crash(life);
+            }
+            give_room(&disk);
+            let there: Vec<u32> = (0..if ending == "room" { 11 } else { 10 }).collect();
+            expect_exactly(&disk, &there);
+        }
+    }
+}
+
+/// A crash at any moment of the mending, and another in the recovery after it, lose nothing (R8).
+#[test]
+fn r8_a_crash_while_a_full_device_is_being_mended_loses_nothing() {
+    for seed in 0..150_u64 {
+        let disk = torn_and_full(&["00000001.wal", "manifest"]);
+        let mut there: Vec<u32> = (0..10).collect();
+        for life in 0..3 {
+            let plant = disk.clone();
+            let next = 100 + life as u32;
+            let wrote = Rc::new(Cell::new(false));
+            let (written, ops) = (Rc::clone(&wrote), seed / 3 + life * 7);
+            run(seed, &disk, 1, |machine| async move {
+                let db = open(&machine, options()).await.unwrap();
+                machine.cut_power_after(1 + ops % 50);
+                machine.core(0).sleep(Duration::from_secs(1)).await;
+                give_room(&plant);
+                machine.core(0).sleep(Duration::from_secs(1)).await;
+                db.put(&next.to_be_bytes(), &value(next)).await.unwrap();
+                written.set(true);
+                machine.cut_power();
+            });
+            disk.crash(seed);
+            if wrote.get() {
+                there.push(next);
+            }
+            let lost = run(seed, &disk, 1, |machine| async move {
+                let db = open(&machine, options()).await.unwrap();
+                db.get(&next.to_be_bytes()).await.unwrap()
+            });
+            if !wrote.get() && lost.unwrap().is_some() {
+                // It was on the device when the power went, and nobody had been told.
+                there.push(next);
+            }
+            disk.crash(seed);
+            give_room(&disk);
+            fill_up(&disk);
+        }
+        give_room(&disk);
+        expect_exactly(&disk, &there);
+    }
+}
+
 /// Batches of one group that had been logged before the room ran out were refused together with those that had not: their
 /// callers were told that nothing was written, reads did not show them, and the next open brought them back.
 #[test]

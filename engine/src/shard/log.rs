@@ -23,7 +23,7 @@ use crate::version::WalFloor;
 use crate::wal::{Prepared, Writer, prepare};
 
 /// While the device is full, room is looked for this often.
-const ROOM_RETRY: Duration = Duration::from_millis(200);
+pub(crate) const ROOM_RETRY: Duration = Duration::from_millis(200);
 
 /// Obsolete segments kept to be used again; with the spare this covers the segments that one flush sets free.
 const KEEP_OBSOLETE: usize = 2;
@@ -237,7 +237,7 @@ impl<I: Io> Shard<I> {
     pub(crate) async fn seal_torn_tail(&self, wal: &mut Writer<I>) -> Result<()> {
         self.make_spare().await?;
         let next = self.segments.take_spare();
-        let next = next.expect("a spare was just made, and no other task runs before the shard is open");
+        let next = next.expect("a spare was just made, and only the task that writes the log takes one");
         wal.switch(next, false).await.map(|_| ())
     }
 

@@ -2,8 +2,12 @@
 //!
 //! Opening reads everything before it writes anything (R11): manifest → tables → WAL from the floor into memtables
 //! ([`ReadShard::read`]). Once every shard of the database was read, each writes ([`Shard::start`]), every step safe to be
-//! cut off and done again at the next open (R8): the names and the logs that were read are made durable → the manifest's
-//! torn tail is cut off → orphans are removed → the WAL's torn tail is sealed off → the tasks begin.
+//! cut off and done again at the next open (R8): the names and the logs that were read are made durable → orphans are
+//! removed → the manifest's torn tail is cut off → the WAL's torn tail is sealed off → the tasks begin.
+//!
+//! The last two need room. Where there is none the shard starts read-only all the same (R14): it reads everything, writes
+//! no group, and the commit loop mends before its first one, as soon as there is room ([`Shard::mend_in_time`]). Until
+//! then the disk holds what recovery read, so a crash in that state is the same crash again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +23,7 @@ use crate::shard::config::{Place, ShardConfig, Tuning};
 use crate::shard::gate::{Checkout, Gate};
 use crate::shard::health::Health;
 use crate::shard::live::LiveVersion;
-use crate::shard::log::Segments;
+use crate::shard::log::{ROOM_RETRY, Segments};
 use crate::shard::memory::Memory;
 use crate::shard::stats::Counters;
 use crate::shard::write::Staging;
@@ -73,12 +77,12 @@ impl<I: Io> Shard<I> {
     /// Mends what the read found torn, sweeps orphans and starts the shard's tasks; they run until [`Shard::close`].
     ///
     /// # Errors
-    /// `Io`, `NoSpace`.
+    /// `Io`. A full device is none: the shard starts read-only.
     pub async fn start(read: ReadShard<I>) -> Result<Rc<Self>> {
         let ReadShard {
             io,
             config,
-            mut manifest,
+            manifest,
             state,
             live,
             memory,
@@ -90,7 +94,6 @@ impl<I: Io> Shard<I> {
         let synced = io.sync_dir(dir).await;
         synced.map_err(|e| Error::io("syncing a shard's directory", dir, None, &e))?;
         sync_files(&io, &config, &state, &recovered).await?;
-        manifest.repair().await?;
         let segments = Segments::new(needed_files(&state, &recovered), free_files(&state, &recovered));
         let next_file = sweep(&io, &config, &state).await?;
         let torn_tail_bytes = match recovered.tail {
@@ -128,26 +131,72 @@ impl<I: Io> Shard<I> {
             upkeep: Gate::default(),
             task_ended: Gate::default(),
         });
-        let wal = shard.writer_after(&recovered).await?;
-        shard.begin_tasks(wal);
+        let mut wal = shard.writer_after(&recovered).await?;
+        let mended = match shard.mend(&mut wal).await {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                shard.health.read_only(&error);
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        shard.begin_tasks(wal, mended);
         Ok(shard)
     }
 
-    /// A writer behind what was recovered. A tail that was never written to is gone on with; a torn one is sealed off,
-    /// and the log goes on in a fresh segment that is wholly prepared first.
+    /// A writer behind what was recovered. A tail that was never written to is gone on with; a torn one has to be sealed
+    /// off, and the log goes on in a fresh segment that is wholly prepared first.
     async fn writer_after(&self, recovered: &Recovered) -> Result<Writer<I>> {
         let place = &self.config.place;
         let tail = wal::reopen(&self.io, &place.dir, recovered.segment).await?;
-        let mut writer = Writer::at(self.io.clone(), tail, recovered.position, recovered.next_frame);
-        if recovered.tail != TailState::Untouched {
-            self.seal_torn_tail(&mut writer).await?;
-        }
-        Ok(writer)
+        let begin = match recovered.tail {
+            TailState::Untouched => Writer::at,
+            TailState::Torn { .. } => Writer::at_torn_tail,
+        };
+        Ok(begin(
+            self.io.clone(),
+            tail,
+            recovered.position,
+            recovered.next_frame,
+        ))
     }
 
-    fn begin_tasks(self: &Rc<Self>, wal: Writer<I>) {
+    /// Cuts off what recovery found torn: the manifest's tail, then the WAL's (R8). What is done stays done, so this may be
+    /// called again after an error.
+    async fn mend(&self, wal: &mut Writer<I>) -> Result<()> {
+        self.manifest.take().await.repair().await?;
+        if wal.is_torn() {
+            self.seal_torn_tail(wal).await?;
+        }
+        Ok(())
+    }
+
+    /// Mends what could not be mended at open for lack of room, as soon as there is some. When this returns it is mended,
+    /// or the shard writes no more.
+    pub(crate) async fn mend_in_time(&self, wal: &mut Writer<I>) {
+        while !self.health.is_poisoned() {
+            let Err(error) = self.mend(wal).await else {
+                self.health.room_again();
+                return;
+            };
+            self.refuse_staged(&error);
+            // Any other failure would have kept the shard from opening; of what it leaves on disk only an open can tell.
+            if error.kind() != ErrorKind::NoSpace || self.winding_down.get() || self.closing.get() {
+                if !self.staging.is_idle() {
+                    // What was acknowledged as `Buffered` in between is not in the log: a close says so.
+                    self.close_error.borrow_mut().get_or_insert(error.clone());
+                }
+                self.poison(&error);
+                return;
+            }
+            self.health.read_only(&error);
+            self.io.sleep(ROOM_RETRY).await;
+        }
+    }
+
+    fn begin_tasks(self: &Rc<Self>, wal: Writer<I>, mended: bool) {
         self.pressure_changed();
-        self.spawn_task(Class::Foreground, Rc::clone(self).commit_loop(wal));
+        self.spawn_task(Class::Foreground, Rc::clone(self).commit_loop(wal, mended));
         self.spawn_task(Class::Flush, Rc::clone(self).flush_loop());
         self.spawn_task(Class::Compaction, Rc::clone(self).compact_loop());
         self.spawn_task(Class::Maintenance, Rc::clone(self).upkeep_loop());

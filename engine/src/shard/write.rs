@@ -40,6 +40,13 @@ pub struct Staging {
     rotate: std::cell::Cell<bool>,
 }
 
+impl Staging {
+    /// Whether nothing was staged that is not in the log.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.borrow().is_empty() && self.in_flight.borrow().is_empty()
+    }
+}
+
 /// A write that has begun.
 #[derive(Debug)]
 pub enum Begun {
@@ -133,8 +140,11 @@ impl<I: Io> Shard<I> {
     }
 
     /// The one task that writes the WAL. Ends when the shard closes and nothing is left to write; then the log is marked
-    /// as closed cleanly.
-    pub(crate) async fn commit_loop(self: Rc<Self>, mut wal: Writer<I>) {
+    /// as closed cleanly. What recovery found torn comes first, unless it is `mended` already.
+    pub(crate) async fn commit_loop(self: Rc<Self>, mut wal: Writer<I>, mended: bool) {
+        if !mended {
+            self.mend_in_time(&mut wal).await;
+        }
         while self.group_is_due().await {
             let rotated = self.seal();
             self.commit(&mut wal, rotated).await;

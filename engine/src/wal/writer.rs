@@ -24,6 +24,8 @@ pub struct Writer<I: Io> {
     durable: u64,
     /// The parts written so far are not a whole batch.
     within_batch: bool,
+    /// What lies at `position` is torn: nothing but a seal may be written over it.
+    torn: bool,
     poisoned: Option<Error>,
 }
 
@@ -45,7 +47,16 @@ impl<I: Io> Writer<I> {
             next_frame,
             durable: next_frame - 1,
             within_batch: false,
+            torn: false,
             poisoned: None,
+        }
+    }
+
+    /// A writer at a torn tail: the seal of [`Writer::switch`] must come before anything else (R8).
+    pub fn at_torn_tail(io: I, segment: Prepared<I>, position: u64, next_frame: u64) -> Self {
+        Self {
+            torn: true,
+            ..Self::at(io, segment, position, next_frame)
         }
     }
 
@@ -72,6 +83,11 @@ impl<I: Io> Writer<I> {
     /// The number of the segment in use.
     pub fn segment(&self) -> u64 {
         self.segment.header.number
+    }
+
+    /// Whether a torn tail has yet to be sealed off.
+    pub fn is_torn(&self) -> bool {
+        self.torn
     }
 
     /// Writes one group as one frame and returns the bytes written. When this returns it is on stable storage.
@@ -113,6 +129,7 @@ impl<I: Io> Writer<I> {
         };
         let bytes = self.write_frame(FrameKind::Seal, &seal.encode()).await?;
         self.within_batch = continues;
+        self.torn = false;
         let old = std::mem::replace(&mut self.segment, next);
         self.position = FIRST_FRAME;
         // Everything in it is durable; a failed close loses nothing but the descriptor.
@@ -121,13 +138,14 @@ impl<I: Io> Writer<I> {
     }
 
     /// Says on disk that every frame is durable, so that damage to the last group can be told from a torn tail, and
-    /// closes the file. A log left within a large batch gets no such mark: it would stand between the batch's parts.
+    /// closes the file. A log left within a large batch gets no such mark: it would stand between the batch's parts. Nor
+    /// does one whose torn tail was never sealed off: what is torn stays as it is for the next open.
     ///
     /// # Errors
     /// As for [`Writer::write_group`]; every acknowledged frame is safe all the same.
     pub async fn close(mut self) -> Result<()> {
         let has_room = self.position + RESERVED_BYTES <= self.segment.header.bytes;
-        if self.poisoned.is_none() && has_room && !self.within_batch {
+        if self.poisoned.is_none() && has_room && !self.within_batch && !self.torn {
             self.write_frame(FrameKind::Mark, &[]).await?;
         }
         let path = self.segment.path;
@@ -142,6 +160,10 @@ impl<I: Io> Writer<I> {
         if let Some(error) = &self.poisoned {
             return Err(error.with_kind(ErrorKind::Poisoned));
         }
+        assert!(
+            !self.torn || kind == FrameKind::Seal,
+            "a torn tail is sealed off before anything else is written"
+        );
         let header = &self.segment.header;
         let identity = Identity {
             shard: header.owner.shard,
