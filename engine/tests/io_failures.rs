@@ -373,6 +373,65 @@ fn value(number: u32) -> Vec<u8> {
     vec![number as u8; 1500]
 }
 
+/// Every try to install a flushed table on a full device left its file behind until the next open, so the device got
+/// fuller twice a second. Only a table that the manifest may name after all is kept.
+#[test]
+fn r14_a_table_that_could_not_be_installed_gives_its_room_back() {
+    for in_doubt in [false, true] {
+        let disk = SimDisk::new();
+        let plant = disk.clone();
+        run(1, &disk, 1, |machine| async move {
+            let mut options = options();
+            options.tuning.auto_compact = false;
+            let db = open(&machine, options).await.unwrap();
+            let tables = || {
+                let files = plant.list_dir(Path::new(DIR).join("shard-0000"));
+                files.iter().filter(|file| file.name.ends_with(".sst")).count()
+            };
+            let is_manifest = |path: &Path| path.file_name().is_some_and(|name| name == "manifest");
+            plant.inject(Fault::new(Failure::Enospc).extension("new").on(OpKind::Create));
+            if in_doubt {
+                let fault = Fault::nth(0, Failure::Short).on(OpKind::Write);
+                plant.inject(fault.matching(is_manifest));
+            }
+            // Until the manifest has to be written anew.
+            let mut flushed = 0;
+            let error = loop {
+                db.put(b"k", &[flushed]).await.unwrap();
+                match db.flush().await {
+                    Ok(()) => flushed += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            machine.core(0).sleep(Duration::from_secs(10)).await;
+            let shard = db.stats().await.unwrap().shards.remove(0);
+            assert!(
+                shard.job_failures > 10 && shard.health.starts_with("read-only"),
+                "{shard:?}"
+            );
+            assert_eq!(
+                tables(),
+                usize::from(flushed) + usize::from(in_doubt),
+                "in doubt: {in_doubt}"
+            );
+            plant.clear_faults();
+            machine.core(0).sleep(Duration::from_secs(2)).await;
+            assert_eq!(db.stats().await.unwrap().shards[0].health, "healthy");
+            assert_eq!(db.get(b"k").await.unwrap(), Some(vec![flushed]));
+            db.close().await.unwrap();
+        })
+        .unwrap();
+        disk.crash(1);
+        run(2, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            assert!(db.get(b"k").await.unwrap().is_some());
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
+}
+
 /// Writers are refused while there is no room, and go on by themselves once there is.
 #[test]
 fn r14_a_full_device_refuses_writes_and_is_forgiven_without_a_reopen() {

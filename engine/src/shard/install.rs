@@ -70,8 +70,9 @@ impl<I: Io> Shard<I> {
     /// runs with no await between it and the visibility.
     ///
     /// # Errors
-    /// The job may be tried again, but its files must stay, because the edit may be on disk. A failure that leaves that in
-    /// doubt, other than `NoSpace`, poisons the shard.
+    /// The job may be tried again. Where the edit is known not to be on disk, `opened` are removed again: else each try on
+    /// a full device would leave one more. Where that is in doubt they stay, because a reopen may find the edit and need
+    /// them; if it does not, it sweeps them. Such a failure, other than `NoSpace`, poisons the shard.
     pub(crate) async fn install(
         &self,
         mut edit: VersionEdit,
@@ -80,9 +81,15 @@ impl<I: Io> Shard<I> {
     ) -> Result<()> {
         edit.next_file_number = Some(self.next_file.get());
         let mut manifest = self.manifest.take().await;
+        let doubts = manifest.doubts();
         if let Err(error) = manifest.append(&edit).await {
-            // A failure before anything was renamed leaves the manifest as it was: the job is tried again.
-            if error.kind() != ErrorKind::NoSpace && manifest.needs_repair() {
+            let in_doubt = manifest.doubts() > doubts;
+            drop(manifest);
+            if !in_doubt {
+                for table in opened {
+                    self.remove_table(table).await;
+                }
+            } else if error.kind() != ErrorKind::NoSpace {
                 self.poison(&error);
             }
             return Err(error);
@@ -161,14 +168,18 @@ impl<I: Io> Shard<I> {
             .partition(|table| Rc::strong_count(table) == 1);
         self.obsolete.borrow_mut().extend(held);
         for table in free {
-            let number = table.identity().number;
-            self.cache.remove_table(number);
-            let path = table.path().to_owned();
-            // What cannot be closed or removed now is an orphan, and the next open sweeps it.
-            if let Ok(table) = Rc::try_unwrap(table) {
-                let _swept_later = table.close().await;
-            }
-            let _swept_later = self.io.remove(&path).await;
+            self.remove_table(table).await;
         }
+    }
+
+    /// Removes the file of a table that no version names and no reader holds.
+    async fn remove_table(&self, table: Rc<Table<I>>) {
+        self.cache.remove_table(table.identity().number);
+        let path = table.path().to_owned();
+        // What cannot be closed or removed now is an orphan, and the next open sweeps it.
+        if let Ok(table) = Rc::try_unwrap(table) {
+            let _swept_later = table.close().await;
+        }
+        let _swept_later = self.io.remove(&path).await;
     }
 }

@@ -91,6 +91,7 @@ pub struct Manifest<I: Io> {
     marked: bool,
     state: State,
     health: Health,
+    doubts: u64,
 }
 
 impl<I: Io> Manifest<I> {
@@ -215,6 +216,7 @@ impl<I: Io> Manifest<I> {
             marked,
             state,
             health,
+            doubts: 0,
         }
     }
 
@@ -227,6 +229,12 @@ impl<I: Io> Manifest<I> {
     /// before anything relies on it.
     pub fn needs_repair(&self) -> bool {
         !matches!(self.health, Health::Sound)
+    }
+
+    /// How many failures so far have left in doubt whether their edit is on disk. One that leaves this as it was has
+    /// written nothing of its edit under the manifest's name, whatever is in doubt since before.
+    pub fn doubts(&self) -> u64 {
+        self.doubts
     }
 
     /// Makes `edit` durable, then visible in [`Manifest::state`].
@@ -301,6 +309,7 @@ impl<I: Io> Manifest<I> {
 
     /// Remembers a failure that left the disk in doubt: worse than a full device, it poisons.
     fn in_doubt(&mut self, error: Error) -> Error {
+        self.doubts += 1;
         self.health = match error.kind() {
             ErrorKind::NoSpace => Health::Doubtful,
             _ => Health::Poisoned(error.clone()),
