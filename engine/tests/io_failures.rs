@@ -14,6 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use corelane::api::{Batch, Db, Decision, Durability, Options};
 use corelane::io::Io;
 use corelane::io::sim::{Failure, Fault, OpKind, SimDisk, SimMachine, run};
 use corelane::{Error, ErrorKind, Result};
+use futures_util::future::{Either, select};
 
 fn options() -> Options {
     let mut options = small(1, 1);
@@ -773,6 +775,57 @@ fn r14_merges_are_put_off_while_room_is_short_and_done_when_it_is_back() {
         db.close().await.unwrap();
     })
     .unwrap();
+}
+
+/// L0 was at its limit and merges could not run, for lack of room or because an input was damaged: writers waited without
+/// an answer for as long as the database was open.
+#[test]
+fn r14_r16_writers_who_would_wait_for_merges_that_fail_are_told_why() {
+    for kind in [ErrorKind::NoSpace, ErrorKind::Corruption] {
+        let disk = SimDisk::new();
+        run(1, &disk, 1, |machine| async move {
+            let mut options = options();
+            options.tuning.auto_compact = false;
+            let db = open(&machine, options).await.unwrap();
+            // More tables than L0 may have.
+            for round in 0..40_u8 {
+                db.put(&[0], &vec![round; 1000]).await.unwrap();
+                db.put(&[1, round], &vec![round; 5000]).await.unwrap();
+                db.flush().await.unwrap();
+            }
+            db.close().await.unwrap();
+        })
+        .unwrap();
+        let bad = Path::new(DIR).join("shard-0000/00000001.sst");
+        let sound = disk.read(&bad).unwrap();
+        if kind == ErrorKind::Corruption {
+            disk.corrupt(&bad, |bytes| bytes[100] ^= 1);
+        } else {
+            fill_up(&disk);
+        }
+        let plant = disk.clone();
+        run(2, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            let told = {
+                let (put, patience) = (db.put(b"x", b"y"), machine.core(0).sleep(Duration::from_secs(60)));
+                match select(pin!(put), pin!(patience)).await {
+                    Either::Left((outcome, _)) => outcome.unwrap_err(),
+                    Either::Right(_) => panic!("{kind:?}: a writer waits without an answer"),
+                }
+            };
+            assert_eq!(told.kind(), kind, "{told}");
+            assert_eq!(db.get(&[1, 9]).await.unwrap(), Some(vec![9; 5000]), "reads go on");
+            // The operator sees to it, and writes come back by themselves.
+            give_room(&plant);
+            plant.write(&bad, &sound);
+            machine.core(0).sleep(Duration::from_secs(130)).await;
+            db.put(b"x", b"y").await.unwrap();
+            assert!(db.stats().await.unwrap().shards[0].compactions > 0);
+            assert_eq!(db.get(&[0]).await.unwrap(), Some(vec![39; 1000]));
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
 }
 
 #[test]

@@ -94,10 +94,9 @@ impl<I: Io> Shard<I> {
         if !self.fits_staging(batch_bytes) {
             return Ok(true);
         }
-        match (self.stall(), &*self.flush_error.borrow()) {
+        match self.stall() {
             // Nobody knows when the device will be well again: a caller who is told can decide.
-            (Stall::Wait(_), Some(error)) => Err(error.clone()),
-            (Stall::Wait(_), None) => Ok(true),
+            Stall::Wait(reason) => self.why_it_lasts(reason).map_or(Ok(true), Err),
             _ => Ok(false),
         }
     }

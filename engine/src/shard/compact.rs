@@ -36,6 +36,8 @@ pub struct Merging {
     debt_bytes: Cell<u64>,
     failures: Cell<u32>,
     not_before: Cell<Duration>,
+    /// Why merges fail now; `None` once one succeeded.
+    failing: RefCell<Option<Error>>,
     last_error: RefCell<Option<Error>>,
 }
 
@@ -48,6 +50,11 @@ impl Merging {
     /// Remembers how far merging is behind.
     pub fn set_debt(&self, bytes: u64) {
         self.debt_bytes.set(bytes);
+    }
+
+    /// Why merges fail now, where they do.
+    pub fn failing(&self) -> Option<Error> {
+        self.failing.borrow().clone()
     }
 
     /// Why the last job was given up; empty when none was.
@@ -179,7 +186,10 @@ impl<I: Io> Shard<I> {
             shard.merging.busy.borrow_mut().release(&choice);
             shard.merging.jobs.set(shard.merging.jobs.get() - 1);
             match outcome {
-                Ok(()) => shard.merging.failures.set(0),
+                Ok(()) => {
+                    shard.merging.failures.set(0);
+                    shard.merging.failing.take();
+                }
                 Err(error) => shard.merge_failed(&error),
             }
             shard.compact_work.open();
@@ -193,6 +203,9 @@ impl<I: Io> Shard<I> {
         self.counters.job_failures.add(1);
         self.merging.given_up.set(self.merging.given_up.get() + 1);
         self.merging.note_error(error);
+        *self.merging.failing.borrow_mut() = Some(error.clone());
+        // Writers who wait for merges are told why there are none.
+        self.room.open();
         let failures = self.merging.failures.get() + 1;
         self.merging.failures.set(failures);
         let backoff = BACKOFF.saturating_mul(1 << failures.min(16)).min(MAX_BACKOFF);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use crate::codec::batch;
+use crate::compaction::stall::Reason;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
 use crate::shard::Shard;
@@ -90,6 +91,15 @@ impl<I: Io> Shard<I> {
     pub(crate) fn fits_staging(&self, batch_bytes: usize) -> bool {
         let open = self.staging.open.borrow().bytes();
         open == 0 || open + batch_bytes <= self.tuning().staged_bytes
+    }
+
+    /// What keeps that from ending which writers wait for, where it is more than a lack of time.
+    pub(crate) fn why_it_lasts(&self, reason: Reason) -> Option<Error> {
+        let flush = self.flush_error.borrow().clone();
+        match reason {
+            Reason::Level0 { .. } => flush.or_else(|| self.merging.failing()),
+            Reason::Memtables { .. } | Reason::Debt { .. } => flush,
+        }
     }
 
     /// Stages a batch; `answer` is told once it is acknowledged. The caller was admitted.
