@@ -359,6 +359,82 @@ fn r3_a_failed_log_write_poisons_for_writes_and_reads_go_on() {
     }
 }
 
+/// The manifest failed and the log was sound: what was staged at that moment was dropped, `Buffered` writes that had been
+/// acknowledged with it, and those who waited heard that the database is closed.
+#[test]
+fn r3_a_failed_manifest_takes_nothing_with_it_that_the_log_can_hold() {
+    let is_manifest = |path: &Path| path.file_name().is_some_and(|name| name == "manifest");
+    let (mut kept, mut refused) = (0, 0);
+    for pause in 0..150_u64 {
+        let disk = SimDisk::new();
+        let plant = disk.clone();
+        let acknowledged = run(pause, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            machine.core(0).sleep(Duration::from_secs(1)).await;
+            db.put(b"before", b"1").await.unwrap();
+            plant.inject(
+                Fault::nth(0, Failure::Eio)
+                    .on(OpKind::Write)
+                    .matching(is_manifest),
+            );
+            let writing = async {
+                machine
+                    .core(0)
+                    .sleep(Duration::from_micros(700 + 15 * pause))
+                    .await;
+                let buffered = db.put_with(b"buffered", b"2", Durability::Buffered).await;
+                let waits = db.put(b"waits", b"3").await;
+                (buffered, waits)
+            };
+            let second = async {
+                machine
+                    .core(0)
+                    .sleep(Duration::from_micros(710 + 15 * pause))
+                    .await;
+                db.put_with(b"second", b"4", Durability::Buffered).await
+            };
+            let (flushed, (buffered, waits), second) =
+                futures_util::future::join3(db.flush(), writing, second).await;
+            assert!(flushed.is_err());
+            let mut acknowledged = Vec::new();
+            for (key, outcome) in [
+                (b"buffered".as_slice(), buffered),
+                (b"waits", waits),
+                (b"second", second),
+            ] {
+                match outcome {
+                    Ok(()) => acknowledged.push(key),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Poisoned, "{pause}: {error}"),
+                }
+            }
+            machine.core(0).sleep(Duration::from_millis(100)).await;
+            assert!(db.stats().await.unwrap().shards[0].health.starts_with("poisoned"));
+            acknowledged
+        })
+        .unwrap();
+        disk.crash(pause);
+        kept += acknowledged.len();
+        refused += 3 - acknowledged.len();
+        run(2, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            assert_eq!(db.get(b"before").await.unwrap(), Some(b"1".to_vec()));
+            for key in acknowledged {
+                assert!(
+                    db.get(key).await.unwrap().is_some(),
+                    "{pause}: {}",
+                    String::from_utf8_lossy(key)
+                );
+            }
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
+    assert!(
+        kept > 50 && refused > 50,
+        "{kept} kept, {refused} refused: both sides of the failure are met"
+    );
+}
+
 /// The room of a simulated disk that was given none.
 const ROOM_BYTES: u64 = 1 << 40;
 

@@ -155,7 +155,7 @@ impl<I: Io> Shard<I> {
         if !mended {
             self.mend_in_time(&mut wal).await;
         }
-        while self.group_is_due().await {
+        while self.group_is_due(&wal).await {
             let rotated = self.seal();
             self.commit(&mut wal, rotated).await;
             self.room.open();
@@ -176,13 +176,13 @@ impl<I: Io> Shard<I> {
     }
 
     /// Waits until the open group should be written; false once the shard is closing and nothing waits.
-    async fn group_is_due(&self) -> bool {
+    async fn group_is_due(&self, wal: &Writer<I>) -> bool {
         loop {
             let next = self.work.wait();
             if self.health.is_poisoned() {
-                // Nothing may be written any more (R3). What is staged was never acknowledged as durable.
-                drop(self.staging.open.take());
-                self.staging.rotate.set(false);
+                if self.last_group_is_due(wal) {
+                    return true;
+                }
                 if self.closing.get() {
                     return false;
                 }
@@ -212,6 +212,23 @@ impl<I: Io> Shard<I> {
                 None => next.await,
             }
         }
+    }
+
+    /// Whether a poisoned shard has yet to write what was staged before it was poisoned.
+    ///
+    /// Where the manifest has failed and the log has not, the group goes out: its pages are new ones of another file, and
+    /// nothing that failed is tried again (R3). Some of it was acknowledged as `Buffered`, and replay starts at a floor
+    /// that lies before it whichever state the manifest is found in. After the log itself has failed nothing may follow.
+    fn last_group_is_due(&self, wal: &Writer<I>) -> bool {
+        self.staging.rotate.set(false);
+        if wal.is_sound() && !self.staging.open.borrow().is_empty() {
+            return true;
+        }
+        if let Err(error) = self.health.check() {
+            self.refuse_staged(&error);
+        }
+        drop(self.staging.open.take());
+        false
     }
 
     fn buffered_time_left(&self) -> Option<Duration> {

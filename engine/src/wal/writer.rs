@@ -90,6 +90,11 @@ impl<I: Io> Writer<I> {
         self.torn
     }
 
+    /// Whether groups may be written: no write has failed, and no torn tail lies here.
+    pub fn is_sound(&self) -> bool {
+        self.poisoned.is_none() && !self.torn
+    }
+
     /// Writes one group as one frame and returns the bytes written. When this returns it is on stable storage.
     ///
     /// # Errors
