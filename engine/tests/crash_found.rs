@@ -311,6 +311,38 @@ fn a_clean_close_keeps_an_unlogged_write_that_waited_its_turn() {
     }
 }
 
+/// Writes that wait for no device write, beside one that is under way, entered the memtable without any bound: it is
+/// rotated only when a group is sealed, and none is while the device hangs.
+#[test]
+fn a_memtable_stays_bounded_while_a_device_write_is_under_way() {
+    const MEMTABLE_BYTES: u64 = 256 << 10;
+    run(1, &created(), 1, |machine| async move {
+        let mut options = options();
+        options.tuning.memtable_bytes = MEMTABLE_BYTES as usize;
+        let db = open(&machine, options).await.unwrap();
+        db.flush().await.unwrap();
+        // Enough for a group that nobody waits for; all that follows comes before time has passed.
+        db.put_with(b"buffered", &[1; 5000], Durability::Buffered)
+            .await
+            .unwrap();
+        let puts = (0..400_u32).map(|n| {
+            let db = db.clone();
+            async move {
+                db.put_with(&n.to_be_bytes(), &[2; 5000], Durability::None)
+                    .await
+                    .unwrap();
+                if n.is_multiple_of(10) {
+                    let held = db.stats().await.unwrap().shards[0].memtable_bytes;
+                    assert!(held < 3 * MEMTABLE_BYTES, "after {n} writes it has {held} bytes");
+                }
+            }
+        });
+        futures_util::future::join_all(puts).await;
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
 /// Recovery filled a memtable, and the next batch lay in several frames. The floor of the flush that followed was that
 /// batch's last frame instead of its first, so the recovery after that found a batch without its beginning.
 #[test]

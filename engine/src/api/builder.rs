@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::core::Service;
 use crate::api::db::Db;
 use crate::error::{Error, ErrorKind, Result};
-use crate::shard::config::Tuning;
+use crate::shard::config::{MAX_MEMTABLE_BYTES, Tuning};
 use crate::sstable::Compression;
 use crate::types::{Durability, PAGE_BYTES};
 
@@ -82,9 +82,9 @@ impl Options {
             "it must be at least 64 KiB",
         )?;
         require(
-            tuning.memtable_bytes <= 4 << 30,
+            tuning.memtable_bytes <= MAX_MEMTABLE_BYTES,
             "memtable_bytes",
-            "it must be at most 4 GiB",
+            "it must be at most 2 GiB",
         )?;
         require(
             (1..=64).contains(&tuning.max_immutables),
@@ -265,11 +265,12 @@ mod tests {
     fn the_defaults_are_valid_and_each_bad_option_is_named() {
         assert!(Options::new(vec![0, 1]).validate().is_ok());
         type Spoil = fn(&mut Options);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 7] = [
             ("cores", |o| o.cores = vec![]),
             ("cores", |o| o.cores = vec![1, 1]),
             ("shards", |o| o.shape.shards = Some(0)),
             ("memtable_bytes", |o| o.tuning.memtable_bytes = 1),
+            ("memtable_bytes", |o| o.tuning.memtable_bytes = (2 << 30) + 1),
             ("segment_bytes", |o| o.tuning.segment_bytes = 70_000),
             ("buffered_bytes", |o| o.tuning.buffered_bytes = usize::MAX),
         ];

@@ -94,6 +94,11 @@ impl<I: Io> Shard<I> {
         if !self.fits_staging(batch_bytes) {
             return Ok(true);
         }
+        // A memtable is rotated only when a group is sealed. While a device write hangs none is, and what enters the
+        // memtable at once must not grow it without end.
+        if self.memory.active_bytes() >= self.tuning().memtable_limit_bytes() {
+            return self.flush_error.borrow().clone().map_or(Ok(true), Err);
+        }
         match self.stall() {
             // Nobody knows when the device will be well again: a caller who is told can decide.
             Stall::Wait(reason) => self.why_it_lasts(reason).map_or(Ok(true), Err),

@@ -68,6 +68,19 @@ impl Default for Tuning {
     }
 }
 
+/// The largest `memtable_bytes`: a memtable's addresses may be used up after 4 GiB, and it is let grow beyond its size.
+pub const MAX_MEMTABLE_BYTES: usize = 2 << 30;
+
+/// No memtable grows further, so that what is staged still fits its addresses.
+const MEMTABLE_LIMIT_BYTES: usize = 3 << 30;
+
+impl Tuning {
+    /// Size in bytes at which a memtable takes nothing more until it is rotated: twice the size at which it should be.
+    pub(crate) fn memtable_limit_bytes(&self) -> usize {
+        (2 * self.memtable_bytes).min(MEMTABLE_LIMIT_BYTES)
+    }
+}
+
 /// Everything a shard is opened with.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {

@@ -255,7 +255,11 @@ impl<I: Io> Shard<I> {
             self.flush_work.open();
             return None;
         }
-        (asked || self.memtable_is_full()).then(|| self.memory.rotate())
+        let rotated = (asked || self.memtable_is_full()).then(|| self.memory.rotate());
+        if rotated.is_some() {
+            self.room.open();
+        }
+        rotated
     }
 
     /// Writes the sealed group, applies what waited, and acknowledges it.
