@@ -351,11 +351,12 @@ fn r10_a_floor_never_lies_within_a_batch() {
     for seed in 0..WAYS {
         let disk = created.fork();
         work_and_cut(seed, &disk, |db, _| async move {
-            db.put(b"small", b"v").await.unwrap();
+            db.put(b"first", &[1; 40_000]).await.unwrap();
+            db.put(b"second", &[1; 40_000]).await.unwrap();
             db.put(b"large", &[1; 150_000]).await.unwrap();
         });
         disk.crash(seed);
-        // A memtable of the least size is full after the first batch, and so is flushed by itself.
+        // A memtable of the least size is full after the second batch, and so is flushed by itself.
         run(seed, &disk, 1, |machine| async move {
             let mut options = options();
             options.tuning.memtable_bytes = 64 << 10;

@@ -27,8 +27,6 @@ use futures_util::future::{Either, select};
 
 fn options() -> Options {
     let mut options = small(1, 1);
-    // Twice the first chunk of a memtable's arena: full after some 64 KiB of entries.
-    options.tuning.memtable_bytes = 128 << 10;
     options.tuning.manifest_bytes = 16 << 10;
     options
 }

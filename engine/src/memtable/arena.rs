@@ -74,12 +74,19 @@ pub(super) struct Arena {
     filling: usize,
     /// Sum of the chunks' capacities.
     chunk_bytes: usize,
+    /// Sum of their lengths.
+    used_bytes: usize,
 }
 
 impl Arena {
     /// Memory held, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.chunk_bytes + self.chunks.capacity() * size_of::<Vec<u8>>()
+    }
+
+    /// Bytes of the records, without what the chunks have room for yet.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes
     }
 
     /// Copies an entry in and says where it is.
@@ -97,6 +104,7 @@ impl Arena {
         chunk.extend_from_slice(key);
         chunk.extend_from_slice(value);
         chunk.resize(offset + bytes, 0);
+        self.used_bytes += bytes;
         Address::new(number, offset)
     }
 

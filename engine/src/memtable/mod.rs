@@ -123,6 +123,11 @@ impl Memtable {
         self.arena.bytes() + self.tree.bytes()
     }
 
+    /// Bytes of its entries and their index, without the room held for more: what says how full it is.
+    pub fn used_bytes(&self) -> usize {
+        self.arena.used_bytes() + self.tree.used_bytes()
+    }
+
     /// The smallest sequence of any entry; `None` while empty.
     pub fn smallest_sequence(&self) -> Option<Sequence> {
         self.sequences.map(|(low, _)| low)

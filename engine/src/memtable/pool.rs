@@ -27,6 +27,12 @@ impl<T> Pool<T> {
         u32::try_from(number).expect("there are fewer nodes than 32-bit addresses of records")
     }
 
+    /// Bytes of the nodes there are, without what the last page has room for yet.
+    pub(super) fn used_bytes(&self) -> usize {
+        let last = self.pages.last().map_or(0, Vec::len);
+        (self.pages.len().saturating_sub(1) * PAGE_NODES + last) * size_of::<T>()
+    }
+
     /// Memory held, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.pages.len() * PAGE_NODES * size_of::<T>() + self.pages.capacity() * size_of::<Vec<T>>()

@@ -389,3 +389,23 @@ fn a_key_over_the_limit_is_refused() {
 fn a_tombstone_with_a_value_is_refused() {
     Memtable::new().insert(b"k", 1, Kind::Tombstone, b"v");
 }
+
+/// A memtable counted as full what it held, its first chunk of 64 KiB included: one of 64 KiB was full with one entry.
+#[test]
+fn what_is_used_grows_with_the_entries_and_stays_below_what_is_held() {
+    let mut table = Memtable::new();
+    let mut before = table.used_bytes();
+    assert!(before < 4096, "an empty one has {before} bytes");
+    for n in 0..2000_u64 {
+        let value = vec![1; (n % 700) as usize];
+        table.insert(&n.to_be_bytes(), n + 1, Kind::Put, &value);
+        let grown = table.used_bytes() - before;
+        assert!(
+            grown >= 24 + value.len() && grown < 24 + value.len() + 8192,
+            "{grown}"
+        );
+        before = table.used_bytes();
+        assert!(before <= table.bytes());
+    }
+    assert!(before > 2000 * 370 && before < 2000 * 470, "{before}");
+}

@@ -99,6 +99,11 @@ impl Inner {
 }
 
 impl Tree {
+    /// Bytes of the nodes there are.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.leaves.used_bytes() + self.inners.used_bytes()
+    }
+
     /// Memory held, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.leaves.bytes() + self.inners.bytes()

@@ -96,7 +96,7 @@ impl<I: Io> Shard<I> {
         }
         // A memtable is rotated only when a group is sealed. While a device write hangs none is, and what enters the
         // memtable at once must not grow it without end.
-        if self.memory.active_bytes() >= self.tuning().memtable_limit_bytes() {
+        if self.memory.active_used_bytes() >= self.tuning().memtable_limit_bytes() {
             return self.flush_error.borrow().clone().map_or(Ok(true), Err);
         }
         match self.stall() {

@@ -42,6 +42,12 @@ impl Memory {
         Rc::clone(&self.active.borrow())
     }
 
+    /// How full the memtable that takes writes is, in bytes. What it holds is more: its first chunk alone may be larger
+    /// than all that is in it.
+    pub fn active_used_bytes(&self) -> usize {
+        self.active.borrow().borrow().used_bytes()
+    }
+
     /// Bytes held by the memtable that takes writes.
     pub fn active_bytes(&self) -> usize {
         self.active.borrow().borrow().bytes()

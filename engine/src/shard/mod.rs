@@ -130,7 +130,7 @@ impl<I: Io> Shard<I> {
     /// What presses on writers now.
     fn pressure(&self) -> Pressure {
         #[expect(clippy::cast_precision_loss, reason = "a fill is a rough measure")]
-        let active_fill = self.memory.active_bytes() as f64 / self.tuning().memtable_bytes as f64;
+        let active_fill = self.memory.active_used_bytes() as f64 / self.tuning().memtable_bytes as f64;
         Pressure {
             immutables: self.memory.immutables(),
             active_fill: active_fill.min(1.0),

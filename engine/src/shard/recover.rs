@@ -356,7 +356,7 @@ async fn replay<I: Io>(io: &I, config: &ShardConfig, state: &State, memory: &Mem
     let mut last_frame = 0;
     let apply = |frame: u64, bytes: &[u8]| {
         // A memtable may end only where a frame does, because a floor is a frame.
-        if frame != last_frame && memory.active_bytes() >= config.tuning.memtable_bytes {
+        if frame != last_frame && memory.active_used_bytes() >= config.tuning.memtable_bytes {
             let immutable = memory.rotate();
             immutable.floor.set(Some(WalFloor {
                 segment: floor.segment,

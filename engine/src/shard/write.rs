@@ -237,7 +237,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn memtable_is_full(&self) -> bool {
-        self.memory.active_bytes() >= self.tuning().memtable_bytes
+        self.memory.active_used_bytes() >= self.tuning().memtable_bytes
             && self.memory.immutables() < self.tuning().max_immutables
     }
 
