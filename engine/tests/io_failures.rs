@@ -357,6 +357,42 @@ fn r3_a_failed_log_write_poisons_for_writes_and_reads_go_on() {
     }
 }
 
+/// A segment that was taken out of the pool to be used again was forgotten when its preparation failed, and its file stayed
+/// until the next open.
+#[test]
+fn a_segment_whose_recycling_fails_is_not_forgotten() {
+    for failure in [Failure::Eio, Failure::Enospc] {
+        let disk = SimDisk::new();
+        let plant = disk.clone();
+        run(1, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            plant.inject(Fault::new(failure).times(2).on(OpKind::Rename).extension("wal"));
+            let mut number = 0_u32;
+            for _ in 0..4 {
+                for _ in 0..40 {
+                    // While a preparation fails the shard is read-only for a moment.
+                    while db.put(&number.to_be_bytes(), &value(number)).await.is_err() {
+                        machine.core(0).sleep(Duration::from_millis(50)).await;
+                    }
+                    number += 1;
+                }
+                db.flush().await.unwrap();
+                machine.core(0).sleep(Duration::from_secs(1)).await;
+            }
+            assert!(
+                plant.count(Some("wal"), OpKind::Rename).ops > 2,
+                "some are recycled"
+            );
+            let files = plant.list_dir(Path::new(DIR).join("shard-0000"));
+            let files = files.iter().filter(|file| file.name.ends_with(".wal")).count();
+            let known = db.stats().await.unwrap().shards[0].wal_segments;
+            assert_eq!(files as u64, known, "{failure:?}");
+            db.close().await.unwrap();
+        })
+        .unwrap();
+    }
+}
+
 /// The manifest failed and the log was sound: what was staged at that moment was dropped, `Buffered` writes that had been
 /// acknowledged with it, and those who waited heard that the database is closed.
 #[test]

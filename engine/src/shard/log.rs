@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::codec::frame::{FrameKind, framed_bytes};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
 use crate::shard::Shard;
 use crate::shard::gate::Checkout;
@@ -207,10 +207,30 @@ impl<I: Io> Shard<I> {
         let recycle = self.segments.obsolete.borrow_mut().pop_first();
         let place = &self.config.place;
         let bytes = self.tuning().segment_bytes;
-        let spare = prepare(&self.io, &place.dir, wal_owner(place), number, bytes, recycle).await?;
+        let spare = match prepare(&self.io, &place.dir, wal_owner(place), number, bytes, recycle).await {
+            Ok(spare) => spare,
+            Err(error) => {
+                if let Some(old) = recycle {
+                    self.give_back_segment(old, &error).await;
+                }
+                return Err(error);
+            }
+        };
         *self.segments.spare.borrow_mut() = Some(spare);
         drop(preparing);
         Ok(())
+    }
+
+    /// Takes care of an obsolete segment whose recycling has failed. On a full device it is kept, since it is room that
+    /// cannot be had anew; after any other failure it goes, so that the next try does not meet the same one.
+    async fn give_back_segment(&self, old: u64, error: &Error) {
+        if error.kind() == ErrorKind::NoSpace {
+            self.segments.obsolete.borrow_mut().insert(old);
+        } else {
+            // What cannot be removed now, or has gone already, is no concern before the next open.
+            let path = self.config.place.dir.join(segment_file_name(old));
+            let _swept_later = self.io.remove(&path).await;
+        }
     }
 
     /// Keeps a spare ready and deletes obsolete segments beyond those worth keeping. A failure here hurts nobody yet: the
