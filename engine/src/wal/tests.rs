@@ -235,6 +235,34 @@ fn r7_a_log_closed_within_a_large_batch_opens_without_it() {
     );
 }
 
+/// A log was closed cleanly in a recycled segment, and the page behind its mark lay in the middle of an old frame: the next
+/// open took it for a torn tail, reported it and sealed it off.
+#[test]
+fn r6_after_a_clean_close_old_bytes_of_a_recycled_segment_are_no_torn_tail() {
+    let disk = disk();
+    run(1, &disk, 1, |machine| async move {
+        let io = machine.core(0);
+        let mut writer = Writer::begin(io.clone(), fresh(&io, 1).await, 1);
+        while writer.room() > 5 * PAGE_BYTES {
+            put(&mut writer, &[7; 4 * PAGE_BYTES]).await;
+        }
+        writer.switch(fresh(&io, 2).await, false).await.unwrap();
+        let next = recycled(&io, 3, 1).await;
+        writer.switch(next, false).await.unwrap();
+        let floor = (3, writer.next_frame());
+        for life in 0..3 {
+            put(&mut writer, b"new").await;
+            writer.close().await.unwrap();
+            let (recovered, batches) = replayed(&io, floor).await.unwrap();
+            assert_eq!(recovered.tail, TailState::Untouched, "life {life}");
+            assert_eq!(batches.len(), life + 1);
+            let segment = reopen(&io, Path::new(DIR), recovered.segment).await.unwrap();
+            writer = Writer::at(io.clone(), segment, recovered.position, recovered.next_frame);
+        }
+    })
+    .unwrap();
+}
+
 #[test]
 fn r6_a_recycled_segment_shows_none_of_its_old_frames() {
     let disk = disk();

@@ -2,7 +2,7 @@
 //!
 //! A failed write poisons the writer: what is on disk behind the last good frame is unknown, so nothing is written
 //! there again, neither the same bytes nor others (R3). Two pages at the end of each segment are never given to groups,
-//! so that a mark and a seal always fit.
+//! so that a mark, with a page of zeros behind it, and later a seal over those always fit.
 
 use crate::codec::frame::{self, Frame, FrameKind, Identity, MAX_PAYLOAD_BYTES, framed_bytes};
 use crate::error::{Error, ErrorKind, Result};
@@ -146,12 +146,16 @@ impl<I: Io> Writer<I> {
     /// closes the file. A log left within a large batch gets no such mark: it would stand between the batch's parts. Nor
     /// does one whose torn tail was never sealed off: what is torn stays as it is for the next open.
     ///
+    /// The page behind the mark is zeroed with it: in a recycled segment it may lie in the middle of an old frame, which the
+    /// next open could not tell from a torn one (R6).
+    ///
     /// # Errors
     /// As for [`Writer::write_group`]; every acknowledged frame is safe all the same.
     pub async fn close(mut self) -> Result<()> {
         let has_room = self.position + RESERVED_BYTES <= self.segment.header.bytes;
         if self.poisoned.is_none() && has_room && !self.within_batch && !self.torn {
-            self.write_frame(FrameKind::Mark, &[]).await?;
+            self.write_frame_and_zeros(FrameKind::Mark, &[], PAGE_BYTES)
+                .await?;
         }
         let path = self.segment.path;
         self.segment
@@ -162,6 +166,16 @@ impl<I: Io> Writer<I> {
     }
 
     async fn write_frame(&mut self, kind: FrameKind, payload: &[u8]) -> Result<u64> {
+        self.write_frame_and_zeros(kind, payload, 0).await
+    }
+
+    /// Writes one frame, and in the same device write zeros behind it, where the next frame goes.
+    async fn write_frame_and_zeros(
+        &mut self,
+        kind: FrameKind,
+        payload: &[u8],
+        zero_bytes: usize,
+    ) -> Result<u64> {
         if let Some(error) = &self.poisoned {
             return Err(error.with_kind(ErrorKind::Poisoned));
         }
@@ -174,10 +188,11 @@ impl<I: Io> Writer<I> {
             shard: header.owner.shard,
             salt: header.salt,
         };
-        let mut buffer = self.io.alloc(framed_bytes(payload.len()));
-        let bytes = buffer.len() as u64;
+        let frame_bytes = framed_bytes(payload.len());
+        let mut buffer = self.io.alloc(frame_bytes + zero_bytes);
+        let bytes = frame_bytes as u64;
         assert!(
-            self.position + bytes <= header.bytes,
+            self.position + buffer.len() as u64 <= header.bytes,
             "a frame never crosses its segment's end"
         );
         let frame = Frame {
@@ -186,7 +201,9 @@ impl<I: Io> Writer<I> {
             durable: self.durable,
             payload,
         };
-        frame::encode(&mut buffer, identity, self.position, frame);
+        let (framed, zeros) = buffer.split_at_mut(frame_bytes);
+        frame::encode(framed, identity, self.position, frame);
+        zeros.fill(0);
         // Until the write has completed the disk is in doubt; a caller that goes away in between leaves it so.
         self.poisoned = Some(in_doubt(&self.segment));
         let path = &self.segment.path;
