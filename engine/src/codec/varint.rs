@@ -26,14 +26,21 @@ pub fn encoded_bytes(value: u64) -> usize {
 }
 
 /// Takes one integer off the front of `input`; `None` where it is truncated, overlong or too large.
+#[inline]
 pub fn take(input: &mut &[u8]) -> Option<u64> {
-    // Most lengths are below 128: one compare and no loop.
+    // Most lengths of keys are below 128, most of values below 16,384: one or two compares and no loop.
     let (&first, rest) = input.split_first()?;
     if first < 0x80 {
         *input = rest;
         return Some(u64::from(first));
     }
-    take_long(input)
+    match rest.split_first() {
+        Some((&second, rest)) if (1..0x80).contains(&second) => {
+            *input = rest;
+            Some(u64::from(first & 0x7f) | u64::from(second) << 7)
+        }
+        _ => take_long(input),
+    }
 }
 
 fn take_long(input: &mut &[u8]) -> Option<u64> {

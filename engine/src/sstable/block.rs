@@ -1,12 +1,13 @@
 //! A block in memory: verified, decompressed, and its structure checked once, so that lookups need no error path.
 //!
-//! A point lookup is a binary search over the restart points and then a walk over at most sixteen entries that
-//! assembles no key: it carries how many bytes of the wanted key the previous entry matched. An entry that shares more
+//! A point lookup begins behind the last anchor that is before it (`anchors.rs`; or at a restart point, where no anchor
+//! helps) and is a walk from there that assembles no key: it carries how many bytes of the wanted key the previous entry matched. An entry that shares more
 //! than that with its predecessor is on the same side of the wanted key and is skipped unread.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::anchors::Anchors;
 use super::entries::{self, RawEntry, common_prefix, order_after};
 use super::format::{BlockHandle, BlockType, FormatError, Seal, unseal_block};
 use crate::types::{Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Sequence, unpack_trailer};
@@ -24,6 +25,8 @@ pub struct Block {
     entries_end: usize,
     restarts: usize,
     pages: u32,
+    /// None while a block is only walked through, as by a compaction.
+    anchors: Anchors,
 }
 
 impl Block {
@@ -36,10 +39,22 @@ impl Block {
     ) -> Result<Self, FormatError> {
         let mut block = Self::default();
         block.reopen(bytes, seal, handle, block_type)?;
+        if block_type == BlockType::Data {
+            block.anchors = block.collect_anchors();
+        }
         Ok(block)
     }
 
-    /// The same into this block, reusing its memory. After an error it holds nothing.
+    fn collect_anchors(&self) -> Anchors {
+        let mut position = 0;
+        Anchors::build(std::iter::from_fn(|| {
+            let (start, entry) = (position, self.entry_at(position)?);
+            position = entry.next();
+            Some((start, position, entry.shared, &self.payload[entry.delta]))
+        }))
+    }
+
+    /// The same into this block, reusing its memory, for a walk and not for lookups. After an error it holds nothing.
     pub(crate) fn reopen(
         &mut self,
         bytes: &[u8],
@@ -49,6 +64,7 @@ impl Block {
     ) -> Result<(), FormatError> {
         let unsealed = unseal_block(bytes, seal, handle.offset(), block_type)?;
         let unpacked = unsealed.unpack_into(&mut self.payload);
+        self.anchors = Anchors::default();
         self.pages = handle.pages;
         let checked = unpacked.and_then(|()| self.check(unsealed.count, block_type == BlockType::Data));
         if checked.is_err() {
@@ -65,6 +81,7 @@ impl Block {
             ..Self::default()
         };
         block.check(restarts, true)?;
+        block.anchors = block.collect_anchors();
         Ok(block)
     }
 
@@ -108,9 +125,9 @@ impl Block {
     /// A tombstone is an entry. The key of the result borrows from the argument.
     pub fn get<'a>(&'a self, key: &'a [u8], at: Sequence) -> Option<Entry<'a>> {
         let bound = bound_of(at);
-        let mut position = self.seek_restart(key, bound);
-        // How many bytes of `key` the previous entry matched, that entry being before the one sought.
-        let mut matched = 0;
+        // `matched`: how many bytes of `key` the previous entry matched, that entry being before the one sought.
+        let anchored = self.anchors.start(key);
+        let (mut position, mut matched) = anchored.unwrap_or_else(|| (self.seek_restart(key, bound), 0));
         loop {
             let entry = self.entry_at(position)?;
             if entry.shared <= matched {
@@ -147,7 +164,7 @@ impl Block {
 
     /// Bytes of memory held.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.payload.capacity() + size_of::<Self>()
+        self.payload.capacity() + self.anchors.held_bytes() + size_of::<Self>()
     }
 
     /// How many restart points there are; in an index, how many entries.

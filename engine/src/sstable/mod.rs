@@ -27,6 +27,7 @@
 //! whole lookup from a 45 MB cache        1.1 µs
 //! ```
 
+mod anchors;
 mod block;
 mod builder;
 mod cursor;

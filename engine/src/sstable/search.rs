@@ -30,7 +30,7 @@ pub(crate) struct SearchIndex<H> {
 
 /// The first eight bytes, zeros where there are fewer: `a < b` by heads implies `a < b` by bytes.
 #[inline]
-fn head_of(key: &[u8]) -> u64 {
+pub(crate) fn head_of(key: &[u8]) -> u64 {
     match key.first_chunk::<8>() {
         Some(bytes) => u64::from_be_bytes(*bytes),
         None => {
