@@ -1,0 +1,22 @@
+//! `corelane-bench`: the latency harness and device comparison for storage engines.
+//!
+//! ```text
+//! spec ──> workload ──> load ──> engines          what is asked, how it is begun, whom it is asked of
+//!                   │
+//!                   └──> result ──> stats ──> report     what was found, what it means, how it is shown
+//! device, fio, cost                          the machine's own speed and what a run costs it, beside both
+//! ```
+//!
+//! `spec`, `workload`, `stats` and `result` are pure. A run that failed, or read a wrong value, prints no figure.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the bench stands outside the engine and measures it: its own files, clock and threads go past the seam"
+)]
+
+pub mod engines;
+pub mod error;
+pub mod load;
+pub mod result;
+pub mod spec;
+pub mod workload;
