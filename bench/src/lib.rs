@@ -14,9 +14,13 @@
     reason = "the bench stands outside the engine and measures it: its own files, clock and threads go past the seam"
 )]
 
+pub mod cost;
+pub mod device;
 pub mod engines;
 pub mod error;
+pub mod fio;
 pub mod load;
+pub mod machine;
 pub mod result;
 pub mod spec;
 pub mod workload;
