@@ -23,4 +23,5 @@ pub mod load;
 pub mod machine;
 pub mod result;
 pub mod spec;
+pub mod stats;
 pub mod workload;
