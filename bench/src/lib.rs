@@ -21,6 +21,7 @@ pub mod error;
 pub mod fio;
 pub mod load;
 pub mod machine;
+pub mod report;
 pub mod result;
 pub mod spec;
 pub mod stats;
