@@ -14,6 +14,7 @@
     reason = "the bench stands outside the engine and measures it: its own files, clock and threads go past the seam"
 )]
 
+pub mod cli;
 pub mod cost;
 pub mod device;
 pub mod engines;
@@ -23,6 +24,8 @@ pub mod load;
 pub mod machine;
 pub mod report;
 pub mod result;
+pub mod run;
 pub mod spec;
 pub mod stats;
+pub mod suite;
 pub mod workload;
