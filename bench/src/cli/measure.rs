@@ -9,7 +9,7 @@ use crate::cli::args;
 use crate::device::Stop;
 use crate::error::BenchError;
 use crate::report;
-use crate::result::Run;
+use crate::result::{Run, can_store};
 use crate::run::sweep::{self, Found, Verdict};
 use crate::run::{self, Plan, Watch};
 use crate::suite;
@@ -20,7 +20,7 @@ use crate::suite;
 /// As [`run::run`].
 pub fn run(args: &args::Run, stop: &Stop) -> Result<String, BenchError> {
     let plan = plan(args.spec()?, &args.place);
-    can_store(args.out.as_deref())?;
+    args.out.as_deref().map_or(Ok(()), can_store)?;
     let run = run::run(&plan, &watch(stop))?;
     store(&run, args.out.as_deref())?;
     Ok(report::terminal(&run))
@@ -32,7 +32,7 @@ pub fn run(args: &args::Run, stop: &Stop) -> Result<String, BenchError> {
 /// As [`sweep::sweep`].
 pub fn sweep(args: &args::Sweep, stop: &Stop) -> Result<String, BenchError> {
     let plan = plan(args.workload.spec()?, &args.place);
-    can_store(args.out.as_deref())?;
+    args.out.as_deref().map_or(Ok(()), can_store)?;
     let (run, found) = sweep::sweep(&plan, args.target, &watch(stop))?;
     store(&run, args.out.as_deref())?;
     Ok(format!("{}\n{}", report::terminal(&run), words(&found)))
@@ -77,7 +77,7 @@ pub fn suite(args: &args::Suite, stop: &Stop) -> Result<String, BenchError> {
     let mut runs = Vec::new();
     for spec in suite::specs(&scale)? {
         let path = args.out.join(format!("{}.json", spec.name));
-        can_store(Some(&path))?;
+        can_store(&path)?;
         let run = run::run(&plan(spec, &args.place), &watch(stop))?;
         run.store(&path)?;
         runs.push(run);
@@ -114,20 +114,6 @@ fn watch(stop: &Stop) -> Watch {
         stop: stop.clone(),
         bar: ProgressBar::new(0).with_style(style),
     }
-}
-
-/// A run that cannot be stored is found out before minutes of measuring, not after.
-fn can_store(out: Option<&Path>) -> Result<(), BenchError> {
-    let Some(out) = out else {
-        return Ok(());
-    };
-    let dir = out
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    tempfile::tempfile_in(dir)
-        .map(|_probe| ())
-        .map_err(|e| BenchError::file("results cannot be stored in", dir, e))
 }
 
 fn store(run: &Run, out: Option<&Path>) -> Result<(), BenchError> {

@@ -1,6 +1,6 @@
 //! `corelane-bench device`: how fast the device under a directory is, before any engine is asked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::device::profile::{self, DeviceProfile};
 use crate::device::stop::Stop;
 use crate::device::target::{self, Target};
 use crate::error::BenchError;
-use crate::result::Environment;
+use crate::result::{Environment, can_store};
 
 /// Measures the device itself: a raw io_uring loop over a preconditioned file.
 #[derive(Debug, Clone, Args)]
@@ -91,19 +91,10 @@ pub fn progress(steps: usize, message: &'static str) -> ProgressBar {
     bar
 }
 
-/// A profile that cannot be stored is found before minutes of measuring, not after.
-fn can_store(out: &Path) -> Result<(), BenchError> {
-    let dir = out
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    tempfile::tempfile_in(dir)
-        .map(|_probe| ())
-        .map_err(|e| BenchError::file("the profile cannot be stored in", dir, e))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn args(dir: &Path) -> DeviceArgs {

@@ -15,7 +15,7 @@ use corelane::io::mailbox::{Receiver, Sender, mailbox};
 use corelane::io::{Class, Io};
 
 use crate::engines::rest::Rest;
-use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads, sleep_exactly};
+use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads};
 use crate::error::{BenchError, Kind};
 use crate::load::caller;
 use crate::load::job::{Caller, Job};
@@ -368,10 +368,6 @@ impl<I: Io> Client for OnCore<I> {
 struct Handle(Db);
 
 impl Client for Handle {
-    fn owns(&self, _key: &[u8]) -> bool {
-        true
-    }
-
     async fn put(&self, key: &[u8], value: &[u8], wanted: Durability) -> Result<(), BenchError> {
         let done = self
             .0
@@ -405,10 +401,4 @@ impl Client for Handle {
         let _all = page.entries.iter().all(|(key, value)| visit(key, value));
         Ok(())
     }
-
-    async fn sleep(&self, time: Duration) {
-        sleep_exactly(time);
-    }
-
-    async fn breathe(&self) {}
 }

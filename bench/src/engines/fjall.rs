@@ -6,12 +6,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::engines::rest::Rest;
-use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads, sleep_exactly};
+use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads};
 use crate::error::{BenchError, Kind};
 use crate::load::job::Job;
 use crate::spec::{Durability, EngineOptions};
@@ -109,10 +108,6 @@ impl Engine for Fjall {
         }
         Ok(())
     }
-
-    fn close(self: Box<Self>) -> Result<(), BenchError> {
-        Ok(())
-    }
 }
 
 impl Fjall {
@@ -125,10 +120,6 @@ impl Fjall {
 }
 
 impl Client for &Fjall {
-    fn owns(&self, _key: &[u8]) -> bool {
-        true
-    }
-
     async fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<(), BenchError> {
         let done = self
             .keyspace
@@ -166,10 +157,4 @@ impl Client for &Fjall {
         }
         Ok(())
     }
-
-    async fn sleep(&self, time: Duration) {
-        sleep_exactly(time);
-    }
-
-    async fn breathe(&self) {}
 }

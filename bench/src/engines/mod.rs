@@ -69,7 +69,9 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// The engine's.
-    fn close(self: Box<Self>) -> Result<(), BenchError>;
+    fn close(self: Box<Self>) -> Result<(), BenchError> {
+        Ok(())
+    }
 }
 
 /// A database as one caller sees it. Errors are the engine's, naming what was done.
@@ -78,8 +80,10 @@ pub trait Engine: Send + Sync {
     reason = "callers are generic over it and need no Send bound"
 )]
 pub trait Client {
-    /// Whether this caller takes operations on this key; callers on a shard's core take its keys alone.
-    fn owns(&self, key: &[u8]) -> bool;
+    /// Whether this caller takes operations on this key; callers on a shard's core take its keys alone, threads take all.
+    fn owns(&self, _key: &[u8]) -> bool {
+        true
+    }
     /// Sets a key.
     async fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<(), BenchError>;
     /// Hands a key's value to `check` and gives its answer back.
@@ -94,9 +98,11 @@ pub trait Client {
         visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), BenchError>;
     /// Waits, exactly or a little longer.
-    async fn sleep(&self, time: Duration);
-    /// Lets others run where that is cooperative.
-    async fn breathe(&self);
+    async fn sleep(&self, time: Duration) {
+        sleep_exactly(time);
+    }
+    /// Lets others run where that is cooperative; threads need not.
+    async fn breathe(&self) {}
 }
 
 /// What an engine was given, stored and printed with every result, so that a reader can judge the comparison.

@@ -7,11 +7,10 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use redb::{Database, Durability as RedbDurability, ReadableDatabase, TableDefinition, WriteTransaction};
 
-use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads, sleep_exactly};
+use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads};
 use crate::error::{BenchError, Kind};
 use crate::load::job::Job;
 use crate::spec::{Durability, EngineOptions};
@@ -117,17 +116,9 @@ impl Engine for Redb {
         }
         Ok(())
     }
-
-    fn close(self: Box<Self>) -> Result<(), BenchError> {
-        Ok(())
-    }
 }
 
 impl Client for &Redb {
-    fn owns(&self, _key: &[u8]) -> bool {
-        true
-    }
-
     async fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<(), BenchError> {
         let done = self.change(durability, |transaction| {
             transaction.open_table(TABLE)?.insert(key, value)?;
@@ -172,10 +163,4 @@ impl Client for &Redb {
         };
         scan().map_err(|e| BenchError::engine("scanning redb", e))
     }
-
-    async fn sleep(&self, time: Duration) {
-        sleep_exactly(time);
-    }
-
-    async fn breathe(&self) {}
 }

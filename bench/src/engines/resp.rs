@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use redis::{Connection, ConnectionLike, RedisResult, Value, cmd};
 
-use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads, sleep_exactly};
+use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads};
 use crate::error::{BenchError, Kind};
 use crate::load::job::Job;
 use crate::spec::Durability;
@@ -194,10 +194,6 @@ impl Engine for Resp {
             }
         }
     }
-
-    fn close(self: Box<Self>) -> Result<(), BenchError> {
-        Ok(())
-    }
 }
 
 /// The server as one connection sees it.
@@ -214,10 +210,6 @@ impl Caller {
 }
 
 impl Client for Caller {
-    fn owns(&self, _key: &[u8]) -> bool {
-        true
-    }
-
     async fn put(&self, key: &[u8], value: &[u8], _as_configured: Durability) -> Result<(), BenchError> {
         self.ask(cmd("SET").arg(key).arg(value), "SET")
     }
@@ -242,10 +234,4 @@ impl Client for Caller {
         let _all = flat.chunks_exact(2).all(|entry| visit(&entry[0], &entry[1]));
         Ok(())
     }
-
-    async fn sleep(&self, time: Duration) {
-        sleep_exactly(time);
-    }
-
-    async fn breathe(&self) {}
 }

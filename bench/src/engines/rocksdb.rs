@@ -6,14 +6,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, IteratorMode, Options, ReadOptions,
     WaitForCompactOptions, WriteOptions,
 };
 
-use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads, sleep_exactly};
+use crate::engines::{Client, Counters, Engine, Fairness, Visit, on_threads};
 use crate::error::{BenchError, Kind};
 use crate::load::job::Job;
 use crate::spec::{Durability, EngineOptions};
@@ -137,10 +136,6 @@ impl Engine for Rocks {
         }
         Ok(())
     }
-
-    fn close(self: Box<Self>) -> Result<(), BenchError> {
-        Ok(())
-    }
 }
 
 fn write_options(durability: Durability) -> WriteOptions {
@@ -150,10 +145,6 @@ fn write_options(durability: Durability) -> WriteOptions {
 }
 
 impl Client for &Rocks {
-    fn owns(&self, _key: &[u8]) -> bool {
-        true
-    }
-
     async fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<(), BenchError> {
         let done = self.db.put_opt(key, value, &write_options(durability));
         done.map_err(|e| BenchError::engine("putting into RocksDB", e))
@@ -191,10 +182,4 @@ impl Client for &Rocks {
             .status()
             .map_err(|e| BenchError::engine("scanning RocksDB", e))
     }
-
-    async fn sleep(&self, time: Duration) {
-        sleep_exactly(time);
-    }
-
-    async fn breathe(&self) {}
 }

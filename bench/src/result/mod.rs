@@ -252,3 +252,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
         .and_then(|()| std::fs::rename(&beside, path))
         .map_err(|e| BenchError::file("writing", path, e))
 }
+
+/// Whether a result can be stored at a path: found out before minutes of measuring, not after.
+///
+/// # Errors
+/// Naming the directory.
+pub fn can_store(path: &Path) -> Result<(), BenchError> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    tempfile::tempfile_in(dir)
+        .map(|_probe| ())
+        .map_err(|e| BenchError::file("results cannot be stored in", dir, e))
+}

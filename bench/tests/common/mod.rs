@@ -129,10 +129,6 @@ impl Engine for Fake {
         let map = self.map.lock().unwrap();
         map.iter().try_for_each(|(key, value)| visit(key, value))
     }
-
-    fn close(self: Box<Self>) -> Result<(), BenchError> {
-        Ok(())
-    }
 }
 
 /// Callers in groups of as many as there are cores, as the engine itself places them.
@@ -229,8 +225,6 @@ impl Client for OnFake<'_> {
     async fn sleep(&self, time: Duration) {
         std::thread::sleep(time + self.manner.oversleep);
     }
-
-    async fn breathe(&self) {}
 }
 
 /// Everything zero but these reads.
