@@ -91,6 +91,12 @@ fn rocksdb() {
     all_is_done_and_verified(EngineChoice::RocksDb, true);
 }
 
+#[cfg(feature = "lmdb")]
+#[test]
+fn lmdb() {
+    all_is_done_and_verified(EngineChoice::Lmdb, true);
+}
+
 /// Against the real Redis where it is installed (Debian's `redis-server`), else it says that it was skipped.
 #[test]
 fn a_server_that_speaks_resp() {

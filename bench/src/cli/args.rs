@@ -72,7 +72,7 @@ pub struct Place {
     /// Directory for databases, on the device in question; each is removed when it was measured.
     #[arg(long, default_value = ".")]
     pub dir: PathBuf,
-    /// corelane, corelane-handle, fjall, redb, rocksdb, resp=HOST:PORT.
+    /// corelane, corelane-handle, fjall, redb, rocksdb, lmdb, resp=HOST:PORT.
     #[arg(long, value_delimiter = ',', default_value = "corelane,fjall,redb")]
     pub engines: Vec<EngineChoice>,
     /// Empties a RESP server before each repeat, by FLUSHALL.

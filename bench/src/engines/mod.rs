@@ -9,6 +9,8 @@
 
 pub mod corelane;
 pub mod fjall;
+#[cfg(feature = "lmdb")]
+pub mod lmdb;
 pub mod redb;
 pub mod resp;
 mod rest;

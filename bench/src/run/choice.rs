@@ -26,6 +26,8 @@ pub enum EngineChoice {
     Redb,
     /// RocksDB, where the bench was built with it.
     RocksDb,
+    /// LMDB, where the bench was built with it.
+    Lmdb,
     /// A server that speaks Redis's protocol.
     Resp {
         /// `host:port`.
@@ -58,6 +60,7 @@ impl Open for EngineChoice {
             Self::Fjall => Box::new(Fjall::open(dir, options)?),
             Self::Redb => Box::new(Redb::open(dir, options)?),
             Self::RocksDb => return rocksdb(dir, options),
+            Self::Lmdb => return lmdb(dir, options),
             Self::Resp { address, flush } => Box::new(Resp::open(address, *flush)?),
         })
     }
@@ -75,6 +78,18 @@ fn rocksdb(_dir: &Path, _options: &EngineOptions) -> Result<Box<dyn Engine>, Ben
     ))
 }
 
+#[cfg(feature = "lmdb")]
+fn lmdb(dir: &Path, options: &EngineOptions) -> Result<Box<dyn Engine>, BenchError> {
+    Ok(Box::new(crate::engines::lmdb::Lmdb::open(dir, options)?))
+}
+
+#[cfg(not(feature = "lmdb"))]
+fn lmdb(_dir: &Path, _options: &EngineOptions) -> Result<Box<dyn Engine>, BenchError> {
+    Err(BenchError::usage(
+        "this bench was built without LMDB; build it with `--features lmdb`",
+    ))
+}
+
 impl fmt::Display for EngineChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -83,6 +98,7 @@ impl fmt::Display for EngineChoice {
             Self::Fjall => f.write_str("fjall"),
             Self::Redb => f.write_str("redb"),
             Self::RocksDb => f.write_str("rocksdb"),
+            Self::Lmdb => f.write_str("lmdb"),
             Self::Resp { address, .. } => write!(f, "resp={address}"),
         }
     }
@@ -98,6 +114,7 @@ impl FromStr for EngineChoice {
             "fjall" => Self::Fjall,
             "redb" => Self::Redb,
             "rocksdb" => Self::RocksDb,
+            "lmdb" => Self::Lmdb,
             other => match other
                 .strip_prefix("resp=")
                 .filter(|address| address.contains(':'))
@@ -108,8 +125,8 @@ impl FromStr for EngineChoice {
                 },
                 None => {
                     return Err(format!(
-                        "`{other}` is no engine; there are corelane, corelane-handle, fjall, redb, rocksdb and \
-                         resp=HOST:PORT"
+                        "`{other}` is no engine; there are corelane, corelane-handle, fjall, redb, rocksdb, lmdb \
+                         and resp=HOST:PORT"
                     ));
                 }
             },
@@ -129,6 +146,7 @@ mod tests {
             "fjall",
             "redb",
             "rocksdb",
+            "lmdb",
             "resp=127.0.0.1:6379",
         ] {
             assert_eq!(name.parse::<EngineChoice>().unwrap().to_string(), name);
