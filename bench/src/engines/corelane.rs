@@ -288,8 +288,7 @@ struct OnCore<I: Io> {
 
 impl<I: Io> OnCore<I> {
     async fn ask(&self, key: &[u8], op: Op) -> corelane::Result<Answer> {
-        let outcomes = self.core.execute(vec![(self.core.shard_of(key), op)]).await;
-        outcomes.into_iter().next().expect("one request has one outcome")
+        self.core.execute_one(self.core.shard_of(key), op).await
     }
 
     async fn write(&self, key: &[u8], batch: Batch, wanted: Durability) -> corelane::Result<()> {

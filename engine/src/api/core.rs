@@ -1,7 +1,6 @@
 //! The database as seen from one of its own cores: no thread is crossed for keys that this core owns.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Bound;
 use std::pin::pin;
@@ -149,34 +148,60 @@ impl<I: Io> Core<I> {
     /// answers come in the order of `ops`. A request that cannot be run by the shard it names is answered by why, and the
     /// others run: `CrossShard` for keys of another shard, `InvalidOptions` for a shard or a sequence that cannot be,
     /// `TooLarge` for a key over the limit.
-    pub async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
+    pub async fn execute(&self, mut ops: Vec<(u16, Op)>) -> Vec<Outcome> {
+        if ops.len() == 1
+            && let Some((shard, op)) = ops.pop()
+        {
+            return vec![self.execute_one(shard, op).await];
+        }
         let mut answers: Vec<Option<Outcome>> = ops.iter().map(|_| None).collect();
-        let mut by_core: BTreeMap<usize, ops::Routed> = BTreeMap::new();
+        let mut by_core: Vec<ops::Routed> = Vec::new();
+        by_core.resize_with(self.cores(), Default::default);
         for (number, (shard, op)) in ops.into_iter().enumerate() {
             if let Err(error) = check::check(&self.0.routes.slots, shard, &op) {
                 answers[number] = Some(Err(error));
                 continue;
             }
-            let (numbers, ops) = by_core.entry(self.core_of(shard)).or_default();
+            let (numbers, ops) = &mut by_core[self.core_of(shard)];
             numbers.push(number);
             ops.push((shard, op));
         }
-        let runs = by_core.into_iter().map(|(core, (numbers, ops))| async move {
-            let count = ops.len();
-            let outcomes = if core == self.index() {
-                self.run_here(ops).await
-            } else {
-                self.run_there(core, ops, count).await
-            };
-            numbers.into_iter().zip(outcomes).collect::<Vec<_>>()
-        });
-        for (number, outcome) in join_all(runs).await.into_iter().flatten() {
+        let (numbers_here, ops_here) = std::mem::take(&mut by_core[self.index()]);
+        // The others are at work while this core does its own part.
+        let mut asked = Vec::new();
+        for (core, (numbers, ops)) in by_core.into_iter().enumerate() {
+            if !ops.is_empty() {
+                asked.push((numbers, self.ask_many(core, ops).await));
+            }
+        }
+        for (number, outcome) in numbers_here.into_iter().zip(self.run_here(ops_here).await) {
             answers[number] = Some(outcome);
+        }
+        for (numbers, answered) in asked {
+            for (number, outcome) in numbers.into_iter().zip(answered.await.unwrap_or_default()) {
+                answers[number] = Some(outcome);
+            }
         }
         answers
             .into_iter()
-            .map(|answer| answer.expect("each request was refused or went to one core"))
+            .map(|answer| answer.unwrap_or_else(|| Err(closed())))
             .collect()
+    }
+
+    /// Runs one request, as [`Core::execute`] does.
+    ///
+    /// # Errors
+    /// As there, and those of the request.
+    pub async fn execute_one(&self, shard: u16, op: Op) -> Outcome {
+        check::check(&self.0.routes.slots, shard, &op)?;
+        if let Some(shard) = &self.0.shards[usize::from(shard)] {
+            return ops::run_one(Rc::clone(shard), op).await;
+        }
+        let (answer, answered) = oneshot::async_channel();
+        let sender = self.0.launch.sender(self.core_of(shard));
+        let sent = sender.send(Job::One { shard, op, answer }).await;
+        sent.map_err(|_| closed())?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
     async fn run_here(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
@@ -188,15 +213,12 @@ impl<I: Io> Core<I> {
         .await
     }
 
-    async fn run_there(&self, core: usize, ops: Vec<(u16, Op)>, count: usize) -> Vec<Outcome> {
+    /// Sends requests to another core. If that has closed, nobody answers.
+    async fn ask_many(&self, core: usize, ops: Vec<(u16, Op)>) -> oneshot::AsyncReceiver<Vec<Outcome>> {
         let (sender, receiver) = oneshot::async_channel();
         let job = Job::Many { ops, answers: sender };
-        if self.0.launch.sender(core).send(job).await.is_ok()
-            && let Ok(outcomes) = receiver.await
-        {
-            return outcomes;
-        }
-        (0..count).map(|_| Err(closed())).collect()
+        let _closed = self.0.launch.sender(core).send(job).await;
+        receiver
     }
 
     fn hosted(&self, shard: u16) -> Rc<Shard<I>> {
