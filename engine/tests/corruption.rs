@@ -141,10 +141,7 @@ fn check(disk: &SimDisk, model: &Model, case: &str) -> Result<u64, Error> {
             }
         }
         match db.scan(Bound::Unbounded, Bound::Unbounded, 10_000).await {
-            Ok(page) => assert!(
-                page.entries.iter().map(|(k, v)| (k, v)).eq(model),
-                "{case}: a wrong scan"
-            ),
+            Ok(page) => assert!(page.entries.into_iter().eq(model.clone()), "{case}: a wrong scan"),
             Err(error) => first_error = first_error.and(Err(error)),
         }
         let torn = db.stats().await?.total(|shard| shard.torn_tail_bytes);

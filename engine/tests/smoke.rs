@@ -37,7 +37,7 @@ fn what_is_written_is_read_back_also_after_a_reopen() {
         }
         let page = db.scan(Bound::Unbounded, Bound::Unbounded, 1000).await.unwrap();
         assert_eq!(page.entries.len(), 499);
-        assert!(page.entries.is_sorted());
+        assert!(page.entries.iter().is_sorted());
         assert_eq!(page.resume, None);
         db.compact().await.unwrap();
         for i in 0..500_u32 {

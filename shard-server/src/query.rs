@@ -3,7 +3,7 @@
 
 use std::ops::Bound;
 
-use corelane::api::ScanRange;
+use corelane::api::{Entries, ScanRange};
 use corelane::types::MAX_KEY_BYTES;
 
 use crate::command::Failure;
@@ -133,7 +133,7 @@ async fn scan<S: Store>(
         })?),
     };
     let prefix = pattern.as_deref().map(literal_prefix).unwrap_or_default();
-    let (mut keys, mut resume) = (Vec::new(), None);
+    let (mut keys, mut resume) = (Entries::default(), None);
     if prefix.len() <= MAX_KEY_BYTES {
         let (start, end) = bounds(prefix, after);
         let range = ScanRange {
@@ -150,13 +150,13 @@ async fn scan<S: Store>(
     }
     if let Some(pattern) = &pattern {
         let mut budget = Budget::new(PATTERN_STEPS);
-        let mut matching = Vec::with_capacity(keys.len());
-        for entry in keys {
-            let hit = matches(pattern, &entry.0, &mut budget).map_err(|_| {
+        let mut matching = Entries::default();
+        for (key, _) in keys.iter() {
+            let hit = matches(pattern, key, &mut budget).map_err(|_| {
                 Failure::fixed("ERR the pattern takes too many steps; make it simpler or COUNT smaller")
             })?;
             if hit {
-                matching.push(entry);
+                matching.push(key, &[]);
             }
         }
         keys = matching;
@@ -210,9 +210,9 @@ async fn range<S: Store>(query: RangeQuery, store: &S, output: &mut Output) -> R
             at: None,
         };
         let page = store.scan(range).await?;
-        for (key, value) in page.entries {
-            reply::bulk(entries.tail(), &key);
-            entries.bulk(value);
+        for (key, value) in page.entries.iter() {
+            reply::bulk(entries.tail(), key);
+            entries.bulk(value.to_vec());
             count += 1;
         }
         let Some(resume) = page.resume else { break };

@@ -116,19 +116,12 @@ impl Store for MemoryStore {
         let mut bytes = 0;
         for (key, value) in data.range((range.start, range.end)) {
             if page.entries.len() == range.limit || bytes >= range.bytes_limit {
-                page.resume = page
-                    .entries
-                    .last()
-                    .map(|(key, _): &(Vec<u8>, Vec<u8>)| key.clone());
+                page.resume = page.entries.last().map(|(key, _)| key.to_vec());
                 break;
             }
-            let value = if range.keys_only {
-                Vec::new()
-            } else {
-                value.clone()
-            };
+            let value: &[u8] = if range.keys_only { &[] } else { value };
             bytes += key.len() + value.len();
-            page.entries.push((key.clone(), value));
+            page.entries.push(key, value);
         }
         Ok(page)
     }

@@ -223,7 +223,7 @@ impl Engine for Corelane {
             let start = resume.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let page = self.db.blocking().scan(start, Bound::Unbounded, PAGE_ENTRIES);
             let page = page.map_err(|e| BenchError::engine("walking corelane", e))?;
-            for (key, value) in &page.entries {
+            for (key, value) in page.entries.iter() {
                 visit(key, value)?;
             }
             resume = page.resume;

@@ -18,8 +18,10 @@ use crate::shard::Shard;
 use crate::shard::gate::Gate;
 use crate::shard::health::closed;
 use crate::shard::host::Host;
+use crate::shard::page::Page;
 use crate::shard::read::Resident;
-use crate::shard::request::{Answer, Op, Outcome, Page, ScanRange};
+use crate::shard::request::{Answer, Op, Outcome, ScanRange};
+use crate::shard::scan::Scan;
 use crate::shard::sequence::Snapshot;
 
 /// Code that runs on every core of a database, from open to close: a server's listener, say.
@@ -37,6 +39,9 @@ impl Service for () {
 /// front of them is bounded too, so callers beyond both wait. Writers that wait for room are not at work: they are counted
 /// and bounded apart ([`crate::shard::host`]), so that however many they are, reads get past them.
 const MAX_TASKS: usize = 4096;
+
+/// A scan that needs the device or another slice, and its shard.
+type BegunScan<I> = (Rc<Shard<I>>, Box<Scan<I>>);
 
 struct Inner<I: Io> {
     io: I,
@@ -271,6 +276,24 @@ impl<I: Io> Core<I> {
     /// Begins a request that came through the mailbox; waits only when too many are under way.
     pub(super) async fn receive(&self, job: Job) {
         match job {
+            Job::One {
+                shard,
+                op: Op::Scan(range),
+                answer,
+            } if !self.0.io.should_yield() => {
+                let shard = self.hosted(shard);
+                match shard.scan_resident(range) {
+                    Ok(page) => {
+                        let _gone = answer.send(Ok(Answer::Page(page)));
+                    }
+                    Err(scan) => {
+                        self.task(async move {
+                            let _gone = answer.send(shard.finish_scan(scan).await.map(Answer::Page));
+                        })
+                        .await;
+                    }
+                }
+            }
             Job::One { shard, op, answer } => {
                 let shard = self.hosted(shard);
                 let Some((op, answer)) = serve_at_once(&shard, op, answer) else {
@@ -282,13 +305,58 @@ impl<I: Io> Core<I> {
                 .await;
             }
             Job::Many { ops, answers } => {
+                let mut ops = ops.into_iter();
+                let mut done = Vec::with_capacity(ops.len());
+                let unfinished = self.read_at_once(&mut ops, &mut done);
+                if unfinished.is_none() && ops.len() == 0 {
+                    let _gone = answers.send(done);
+                    return;
+                }
                 let core = self.clone();
                 self.task(async move {
-                    let _gone = answers.send(core.run_here(ops).await);
+                    if let Some((shard, scan)) = unfinished {
+                        done.push(shard.finish_scan(scan).await.map(Answer::Page));
+                    }
+                    done.extend(core.run_here(ops.collect()).await);
+                    let _gone = answers.send(done);
                 })
                 .await;
             }
         }
+    }
+
+    /// Serves the leading requests that are reads in memory and appends their answers to `done`; what it could not serve
+    /// stays in `ops`, but for a scan half done. Nothing of a batch that writes is served behind a write.
+    fn read_at_once(
+        &self,
+        ops: &mut std::vec::IntoIter<(u16, Op)>,
+        done: &mut Vec<Outcome>,
+    ) -> Option<BegunScan<I>> {
+        while let Some((shard, op)) = ops.as_slice().first() {
+            match op {
+                // A mailbox full of scans must leave the core to others meanwhile.
+                Op::Scan(_) if !self.0.io.should_yield() => {
+                    let shard = self.hosted(*shard);
+                    let Some((_, Op::Scan(range))) = ops.next() else {
+                        unreachable!("the first request is a scan")
+                    };
+                    match shard.scan_resident(range) {
+                        Ok(page) => done.push(Ok(Answer::Page(page))),
+                        Err(scan) => return Some((shard, scan)),
+                    }
+                }
+                Op::Get { key, at: None } => {
+                    let value = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+                    let Resident::Known(value) = self.hosted(*shard).get_resident(key, value) else {
+                        return None;
+                    };
+                    done.push(Ok(Answer::Value(value)));
+                    ops.next();
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// Completes when somebody has asked to close the database.
@@ -404,12 +472,8 @@ pub(super) async fn scan_all(
             }
         }
         let page = pages::merge(parts, left);
-        bytes += page
-            .entries
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum::<usize>();
-        whole.entries.extend(page.entries);
+        bytes += page.entries.bytes();
+        whole.entries.append(page.entries);
         whole.resume = page.resume;
         match &whole.resume {
             Some(key) if whole.entries.len() < range.limit && bytes < range.bytes_limit => {

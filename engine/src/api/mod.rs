@@ -35,7 +35,8 @@ pub use db::{Blocking, Db, Stats};
 pub use launch::{CoreSeat, launch};
 
 pub use crate::shard::batch::{Batch, check_key, check_value};
-pub use crate::shard::request::{Answer, Decision, Op, Outcome, Page, ScanRange, UpdateFn};
+pub use crate::shard::page::{Entries, Page};
+pub use crate::shard::request::{Answer, Decision, Op, Outcome, ScanRange, UpdateFn};
 pub use crate::shard::sequence::Snapshot;
 pub use crate::shard::stats::ShardStats;
 pub use crate::sstable::Compression;

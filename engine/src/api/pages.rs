@@ -1,6 +1,6 @@
 //! Merging the pages of several shards into one, in key order: pure.
 
-use crate::shard::request::Page;
+use crate::shard::page::{Entries, Page};
 
 /// Merges one page per shard into one of at most `limit` entries.
 ///
@@ -8,15 +8,20 @@ use crate::shard::request::Page;
 /// frontier may be given out yet; it is read again from the resume key.
 pub(super) fn merge(pages: Vec<Page>, limit: usize) -> Page {
     let frontier = pages.iter().filter_map(|page| page.resume.clone()).min();
-    let mut entries: Vec<_> = pages.into_iter().flat_map(|page| page.entries).collect();
-    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let (mut entries, runs) = (Entries::default(), pages.len());
+    for page in pages {
+        entries.append(page.entries);
+    }
+    if runs > 1 {
+        entries.sort();
+    }
     if let Some(frontier) = &frontier {
-        entries.truncate(entries.partition_point(|(key, _)| key <= frontier));
+        entries.truncate(entries.count_up_to(frontier));
     }
     let cut = entries.len() > limit;
     entries.truncate(limit);
     let resume = if cut {
-        entries.last().map(|(key, _)| key.clone())
+        entries.last().map(|(key, _)| key.to_vec())
     } else {
         frontier
     };
@@ -35,7 +40,7 @@ mod tests {
     use super::*;
 
     fn page(keys: &[&str], resume: Option<&str>) -> Page {
-        let entries = keys.iter().map(|k| (k.as_bytes().to_vec(), Vec::new())).collect();
+        let entries = keys.iter().map(|k| (k, "")).collect();
         Page {
             entries,
             resume: resume.map(|k| k.as_bytes().to_vec()),

@@ -81,6 +81,23 @@ impl<I: Io> Run<I> {
         }
     }
 
+    /// What [`LoadSource::load`] does, as far as the cache has what is asked for; `false` where the device must be asked.
+    pub(crate) fn load_resident(&mut self) -> bool {
+        let Reading::Cached(cache) = &self.reading else {
+            return false;
+        };
+        let cache = Rc::clone(cache);
+        while let Some(cursor) = self.cursor.as_mut() {
+            match cursor.load_cached(&cache) {
+                Step::NeedBlock => return false,
+                Step::Ready => return true,
+                // A seek may stand behind a table's last entry: the run goes on in the next table.
+                Step::End => self.begin_next(),
+            };
+        }
+        true
+    }
+
     fn begin_next(&mut self) -> Step {
         let Some(table) = self.waiting.pop() else {
             self.cursor = None;

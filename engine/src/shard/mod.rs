@@ -3,7 +3,7 @@
 //! - [`admission`]: who may stage now, and how long the others wait.
 //! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step.
 //! - [`update`]: read-modify-write in the order of staging.
-//! - [`read`] and [`scan`]: memtable → immutables → L0 → one table a level.
+//! - [`read`] and [`scan`] (in [`page`]s): memtable → immutables → L0 → one table a level.
 //! - [`flush`] and [`compact`]: immutables become tables, tables are merged; [`install`] makes each durable, then
 //!   visible, then deletes what nobody needs.
 //! - [`recover`]: create, open, close.
@@ -24,6 +24,7 @@ pub mod install;
 pub mod live;
 pub mod log;
 pub mod memory;
+pub mod page;
 pub mod read;
 pub mod recover;
 pub mod request;

@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use crate::error::Result;
 use crate::shard::batch::Batch;
+use crate::shard::page::Page;
 use crate::shard::stats::ShardStats;
 use crate::types::{Durability, Sequence};
 
@@ -93,15 +94,6 @@ pub struct ScanRange {
     pub keys_only: bool,
     /// The snapshot to read at; `None` for what is published now.
     pub at: Option<Sequence>,
-}
-
-/// One page of a scan.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Keys and values in key order; values are empty in a scan of keys only.
-    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the next page starts (exclusive: after this key); `None` when the range is exhausted.
-    pub resume: Option<Vec<u8>>,
 }
 
 /// What a shard answers; each request has one kind of answer.

@@ -1,7 +1,8 @@
 //! Range reads of one shard: memtables, L0 and one run a level, merged, as of one sequence.
 //!
 //! A page holds on to the memtables and the version it began with, so a flush or merge meanwhile takes nothing from
-//! under it. Between pages only the resume key is kept.
+//! under it. Between pages only the resume key is kept. What is in memory is walked without awaiting; a page that is there
+//! whole needs no task.
 
 use std::ops::Bound;
 use std::rc::Rc;
@@ -12,7 +13,8 @@ use crate::error::Result;
 use crate::io::Io;
 use crate::merge::{Merge, Progress, Sight, Visible};
 use crate::shard::Shard;
-use crate::shard::request::{Page, ScanRange};
+use crate::shard::page::{Entries, Page};
+use crate::shard::request::ScanRange;
 use crate::shard::sources::{MemtableSource, ShardSource};
 use crate::types::{MAX_SEQUENCE, Sequence};
 
@@ -21,61 +23,89 @@ const SLICE: Duration = Duration::from_micros(200);
 /// Entries between looks at the clock.
 const ENTRIES_PER_LOOK: u32 = 64;
 
+/// A page under way. See the [module](self).
+pub struct Scan<I: Io> {
+    range: ScanRange,
+    merge: Merge<ShardSource<I>>,
+    visible: Visible,
+    page: Page,
+    bytes: usize,
+}
+
+/// Where a page under way stands.
+enum Walked {
+    /// It is whole.
+    Done,
+    /// This source needs the device.
+    Blocked(usize),
+    /// It is time to look at the clock.
+    Paused,
+}
+
 impl<I: Io> Shard<I> {
     /// One page of a range.
     ///
     /// # Errors
     /// `Io` or `Corruption` naming the table and the offset.
     pub async fn scan(&self, range: ScanRange) -> Result<Page> {
-        let mut page = Page::default();
-        if range.limit == 0 {
-            return Ok(page);
+        self.finish_scan(Box::new(self.begin_scan(range))).await
+    }
+
+    /// A page of a range if it takes one slice at most and no device; else what is there of it, to be
+    /// [finished](Shard::finish_scan).
+    pub fn scan_resident(&self, range: ScanRange) -> std::result::Result<Page, Box<Scan<I>>> {
+        let (mut scan, began) = (Box::new(self.begin_scan(range)), self.io.now());
+        loop {
+            match scan.walk() {
+                Walked::Done => return Ok(scan.page),
+                Walked::Paused if self.io.now().saturating_sub(began) < SLICE => {}
+                Walked::Paused | Walked::Blocked(_) => return Err(scan),
+            }
         }
+    }
+
+    fn begin_scan(&self, range: ScanRange) -> Scan<I> {
         // Without a snapshot of the caller's, the page is as of now: it holds what it reads, so none is registered.
         let at = range.at.unwrap_or_else(|| self.config.commits.last());
         let start: &[u8] = match &range.start {
             Bound::Included(key) | Bound::Excluded(key) => key,
             Bound::Unbounded => &[],
         };
-        let mut merge = Merge::new(self.scan_sources(start));
-        let mut visible = Visible::new(at);
-        let (mut bytes, mut looks, mut slice_began) = (0, 0, self.io.now());
+        let sources = if range.limit == 0 {
+            Vec::new()
+        } else {
+            self.scan_sources(start)
+        };
+        Scan {
+            merge: Merge::new(sources),
+            visible: Visible::new(at),
+            page: Page {
+                entries: Entries::expecting(range.limit),
+                resume: None,
+            },
+            bytes: 0,
+            range,
+        }
+    }
+
+    /// Walks a page to its end.
+    ///
+    /// # Errors
+    /// As for [`Shard::scan`].
+    pub async fn finish_scan(&self, mut scan: Box<Scan<I>>) -> Result<Page> {
+        let mut slice_began = self.io.now();
         loop {
-            match merge.progress() {
-                Progress::Ready => {}
-                Progress::Blocked(source) => {
-                    merge.sources_mut()[source].load().await?;
-                    merge.refilled(source);
-                    continue;
+            match scan.walk() {
+                Walked::Done => return Ok(scan.page),
+                Walked::Blocked(source) => {
+                    scan.merge.sources_mut()[source].load().await?;
+                    scan.merge.refilled(source);
                 }
-                Progress::End => return Ok(page),
-            }
-            let entry = merge.current().expect("a ready merge has an entry");
-            if is_past(&range.end, entry.key) {
-                return Ok(page);
-            }
-            let wanted = !matches!(&range.start, Bound::Excluded(key) if key == entry.key);
-            if wanted && visible.judge(&entry) == Sight::Show {
-                // A full page is only cut once there is one entry more: then the range is known to go on.
-                if page.entries.len() >= range.limit || bytes >= range.bytes_limit {
-                    page.resume = page.entries.last().map(|(key, _)| key.clone());
-                    return Ok(page);
-                }
-                bytes += entry.key.len() + entry.value.len();
-                let value = if range.keys_only {
-                    Vec::new()
-                } else {
-                    entry.value.to_vec()
-                };
-                page.entries.push((entry.key.to_vec(), value));
-            }
-            merge.advance();
-            looks += 1;
-            if looks >= ENTRIES_PER_LOOK {
-                looks = 0;
-                if self.io.now().saturating_sub(slice_began) >= SLICE {
-                    self.io.yield_now().await;
-                    slice_began = self.io.now();
+                Walked::Paused => {
+                    if self.io.now().saturating_sub(slice_began) >= SLICE {
+                        self.io.yield_now().await;
+                        slice_began = self.io.now();
+                    }
                 }
             }
         }
@@ -106,6 +136,40 @@ impl<I: Io> Shard<I> {
             }
         }
         sources
+    }
+}
+
+impl<I: Io> Scan<I> {
+    /// Goes on as far as memory reaches, for a bounded number of entries.
+    fn walk(&mut self) -> Walked {
+        for _ in 0..ENTRIES_PER_LOOK {
+            while let Progress::Blocked(source) = self.merge.progress() {
+                if !self.merge.sources_mut()[source].load_resident() {
+                    return Walked::Blocked(source);
+                }
+                self.merge.refilled(source);
+            }
+            let Some(entry) = self.merge.current() else {
+                return Walked::Done;
+            };
+            if is_past(&self.range.end, entry.key) {
+                return Walked::Done;
+            }
+            let wanted = !matches!(&self.range.start, Bound::Excluded(key) if key == entry.key);
+            if wanted && self.visible.judge(&entry) == Sight::Show {
+                let entries = &mut self.page.entries;
+                // A full page is only cut once there is one entry more: then the range is known to go on.
+                if entries.len() >= self.range.limit || self.bytes >= self.range.bytes_limit {
+                    self.page.resume = entries.last().map(|(key, _)| key.to_vec());
+                    return Walked::Done;
+                }
+                self.bytes += entry.key.len() + entry.value.len();
+                let value = if self.range.keys_only { &[] } else { entry.value };
+                entries.push(entry.key, value);
+            }
+            self.merge.advance();
+        }
+        Walked::Paused
     }
 }
 

@@ -99,6 +99,7 @@ pub enum ShardSource<I: Io> {
 }
 
 impl<I: Io> Source for ShardSource<I> {
+    #[inline]
     fn current(&self) -> Option<Entry<'_>> {
         match self {
             Self::Memory(source) => source.current(),
@@ -106,10 +107,21 @@ impl<I: Io> Source for ShardSource<I> {
         }
     }
 
+    #[inline]
     fn advance(&mut self) -> Step {
         match self {
             Self::Memory(source) => source.advance(),
             Self::Tables(run) => run.advance(),
+        }
+    }
+}
+
+impl<I: Io> ShardSource<I> {
+    /// Brings what is asked for if it is in memory; `false` where the device must be asked.
+    pub(crate) fn load_resident(&mut self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Tables(run) => run.load_resident(),
         }
     }
 }

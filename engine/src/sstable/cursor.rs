@@ -15,7 +15,7 @@ use std::rc::Rc;
 use super::block::{Block, bound_of};
 use super::feed::Feed;
 use super::format::{BlockHandle, BlockType};
-use super::index::PartitionHandle;
+use super::index::{Partition, PartitionHandle};
 use super::table::{BlockCache, Cached, Located, Table, damaged};
 use crate::error::{Error, Result};
 use crate::io::Io;
@@ -342,30 +342,59 @@ impl<I: Io> TableCursor<I> {
         Ok(self.step)
     }
 
+    /// What [`TableCursor::load`] does, as far as the cache has it: `NeedBlock` where that must be asked. For scans.
+    pub(crate) fn load_cached(&mut self, cache: &BlockCache) -> Step {
+        assert!(!self.sequential, "a sequential cursor reads past the cache");
+        while self.step == Step::NeedBlock && self.take_cached(cache) {}
+        self.step
+    }
+
+    /// Takes the next step from the cache; `false` where what it needs is not there.
+    fn take_cached(&mut self, cache: &BlockCache) -> bool {
+        let number = self.table.identity().number;
+        match &self.wanted {
+            Wanted::Failed(_) => false,
+            &Wanted::Seek(handle) => {
+                let Some(Cached::Partition(partition)) = cache.get(number, handle.page) else {
+                    return false;
+                };
+                self.seek_in(&partition);
+                true
+            }
+            Wanted::Next => {
+                let page = self.next_page();
+                let Some(Cached::Block(block)) = cache.get(number, page) else {
+                    return false;
+                };
+                let pages = block.pages();
+                self.block = Current::Shared(block);
+                self.enter(BlockHandle { page, pages });
+                self.move_on();
+                true
+            }
+        }
+    }
+
+    fn next_page(&self) -> u32 {
+        u32::try_from(self.next_offset / PAGE_BYTES as u64).expect("a table is far below 16 TiB")
+    }
+
     async fn load_once(&mut self, cache: Option<&BlockCache>) -> Result<()> {
+        let cache = cache.filter(|_| !self.sequential);
+        if cache.is_some_and(|cache| self.take_cached(cache)) {
+            return Ok(());
+        }
         match &self.wanted {
             Wanted::Failed(error) => return Err(error.clone()),
             &Wanted::Seek(partition) => {
-                if !self.seek_through_partition(partition, cache).await? {
-                    return Ok(());
-                }
+                let partition = match cache {
+                    Some(cache) => self.table.load_partition(partition, cache).await?,
+                    None => self.table.read_partition(partition).await?,
+                };
+                self.seek_in(&partition);
+                return Ok(());
             }
             Wanted::Next => {}
-        }
-        let cache = cache.filter(|_| !self.sequential);
-        let page = u32::try_from(self.next_offset / PAGE_BYTES as u64).expect("a table is far below 16 TiB");
-        let number = self.table.identity().number;
-        if let Some(cache) = cache
-            && let Some(Cached::Block(block)) = cache.get(number, page)
-        {
-            let handle = BlockHandle {
-                page,
-                pages: block.pages(),
-            };
-            self.block = Current::Shared(block);
-            self.enter(handle);
-            self.move_on();
-            return Ok(());
         }
         if self.feed.block_at(self.next_offset).is_none() {
             self.feed
@@ -378,7 +407,11 @@ impl<I: Io> TableCursor<I> {
                 .block_at(self.next_offset)
                 .expect("the feed was just filled");
             let block = self.table.parse_block(bytes, handle)?;
-            cache.insert(number, page, Cached::Block(Rc::clone(&block)));
+            cache.insert(
+                self.table.identity().number,
+                handle.page,
+                Cached::Block(Rc::clone(&block)),
+            );
             self.block = Current::Shared(block);
             self.enter(handle);
             self.move_on();
@@ -388,28 +421,13 @@ impl<I: Io> TableCursor<I> {
         Ok(())
     }
 
-    /// Finds the block of a seek through a partition that is not pinned. `false` where the table ends before the target.
-    async fn seek_through_partition(
-        &mut self,
-        handle: PartitionHandle,
-        cache: Option<&BlockCache>,
-    ) -> Result<bool> {
-        let cached = cache.and_then(|cache| cache.get(self.table.identity().number, handle.page));
-        let partition = match (cached, cache) {
-            (Some(Cached::Partition(partition)), _) => partition,
-            (_, Some(cache)) if !self.sequential => self.table.load_partition(handle, cache).await?,
-            _ => self.table.read_partition(handle).await?,
-        };
+    /// Finds the block of a seek through a partition that is not pinned; at the end where the table ends before the
+    /// target.
+    fn seek_in(&mut self, partition: &Partition) {
         let bound = self.target.expect("a seek has a target");
         match partition.search(&self.target_key, bound >> 8) {
-            Some(handle) => {
-                self.go_to(handle.offset(), Some(handle.bytes()));
-                Ok(true)
-            }
-            None => {
-                self.set(Step::End);
-                Ok(false)
-            }
-        }
+            Some(handle) => self.go_to(handle.offset(), Some(handle.bytes())),
+            None => self.set(Step::End),
+        };
     }
 }
