@@ -28,11 +28,14 @@ pub(super) fn merge(pages: Vec<Page>, limit: usize) -> Page {
     Page { entries, resume }
 }
 
-/// How many entries to ask of each shard so that together they likely fill `limit`: its even part, half as much again
-/// because hashing is only even on average, and a few more for small pages.
+/// How many entries to ask of each shard so that one round likely fills `limit`: its even part, and nearly three standard
+/// deviations more of what hashing deals to one shard (a binomial distribution). What is asked in vain is read in vain; what
+/// is missing is another message to each shard.
 pub(super) fn share(limit: usize, shards: usize) -> usize {
     let even = limit.div_ceil(shards.max(1));
-    even.saturating_add(even / 2).saturating_add(8).min(limit)
+    let variance = even - even / shards.max(1);
+    let beyond = variance.saturating_mul(8).isqrt() + 1;
+    even.saturating_add(beyond).min(limit)
 }
 
 #[cfg(test)]
@@ -63,6 +66,33 @@ mod tests {
     fn the_limit_cuts_and_resumes_behind_the_last_key_given() {
         let merged = merge(vec![page(&["a", "c"], Some("c")), page(&["b"], None)], 2);
         assert_eq!(merged, page(&["a", "b"], Some("b")));
+    }
+
+    #[test]
+    fn one_round_fills_nearly_every_page_and_little_is_asked_in_vain() {
+        let mut rng = crate::io::sim::rng::Rng::new(1);
+        for (limit, shards) in [
+            (100, 2),
+            (1000, 2),
+            (100, 3),
+            (100, 8),
+            (1000, 8),
+            (10, 2),
+            (100, 64),
+        ] {
+            let rounds = 1000;
+            let again = (0..rounds).filter(|_| {
+                let mut dealt = vec![0; shards];
+                (0..limit).for_each(|_| dealt[rng.index(shards)] += 1);
+                dealt.into_iter().any(|entries| entries > share(limit, shards))
+            });
+            let again = again.count();
+            assert!(again <= rounds / 25, "{again} of {rounds}: {limit} over {shards}");
+        }
+        assert_eq!(share(100, 1), 100);
+        assert!(share(100, 2) <= 66);
+        assert_eq!(share(1, 8), 1);
+        assert_eq!(share(usize::MAX, 1), usize::MAX);
     }
 
     #[test]
