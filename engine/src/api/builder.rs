@@ -13,6 +13,10 @@ use crate::shard::config::{MAX_MEMTABLE_BYTES, Tuning};
 use crate::sstable::Compression;
 use crate::types::{Durability, PAGE_BYTES};
 
+/// How long an idle core polls before it sleeps, unless it is told otherwise: less than going to sleep and waking costs it
+/// (some 60 µs here), so that cores that answer each other do it without either. Measured with scans over two shards: 1.5
+/// times the rate at two thirds of the processor time.
+const DEFAULT_SPIN: Duration = Duration::from_micros(20);
 /// Most shards a database may have: their slot ranges fit the superblock's page.
 pub(super) const MAX_SHARDS: u16 = 1000;
 
@@ -53,7 +57,7 @@ impl Options {
             create: true,
             tuning: Tuning::default(),
             cache_bytes: 256 << 20,
-            spin: Duration::ZERO,
+            spin: DEFAULT_SPIN,
         }
     }
 
@@ -215,7 +219,7 @@ impl<S: Service> Builder<S> {
         self
     }
 
-    /// How long an idle core polls before it sleeps; by default not at all.
+    /// How long an idle core polls before it sleeps; by default 20 µs.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Self {
         self.options.spin = spin;
