@@ -46,7 +46,7 @@ pub struct Before<'a> {
 
 #[derive(Debug, Clone, Copy)]
 enum Work {
-    Groups { mean_bytes: f64 },
+    Groups { mean_bytes: f64, files: usize },
     Reads { depth: u32, threads: u32 },
 }
 
@@ -89,10 +89,13 @@ impl Device {
         let group = &phase.groups[0];
         let callers = group.load.callers();
         let work = if writes_durably(group) {
-            let waiting = u64::from(callers).div_ceil(self.logs.len() as u64);
+            // One caller keeps one log busy, however many there are.
+            let files = self.logs.len().min(callers as usize);
+            let waiting = u64::from(callers).div_ceil(files as u64);
             let bytes = waiting * (self.entry_bytes + RECORD_OVERHEAD);
             Work::Groups {
                 mean_bytes: bytes as f64,
+                files,
             }
         } else if only_reads(group) {
             Work::Reads {
@@ -112,7 +115,9 @@ impl Device {
 
     fn run(&self, work: Work, stop: &Stop) -> Result<Figure, BenchError> {
         match work {
-            Work::Groups { mean_bytes } => device::wal_groups(&self.logs, mean_bytes, TIME, stop),
+            Work::Groups { mean_bytes, files } => {
+                device::wal_groups(&self.logs[..files], mean_bytes, TIME, stop)
+            }
             Work::Reads { depth, threads } => {
                 let target = self.data.as_ref().expect("it was prepared for phases that read");
                 let pattern = Pattern {
@@ -175,10 +180,8 @@ impl Before<'_> {
 
     fn words(&self) -> String {
         match self.work {
-            Work::Groups { mean_bytes } => format!(
-                "O_DSYNC overwrites of {:.0} bytes in whole pages, one at a time in each of {} files",
-                mean_bytes,
-                self.device.logs.len()
+            Work::Groups { mean_bytes, files } => format!(
+                "O_DSYNC overwrites of {mean_bytes:.0} bytes in whole pages, one at a time in each of {files} files"
             ),
             Work::Reads { depth, threads } => {
                 format!("random 4 KiB reads, {depth} under way from {threads} threads")
