@@ -162,6 +162,15 @@ pub enum Choice {
 }
 
 impl Choice {
+    /// The level that its tables leave; `None` of nothing.
+    pub fn from_level(&self) -> Option<usize> {
+        match self {
+            Self::Nothing => None,
+            Self::Move { from, .. } => Some(*from),
+            Self::Merge(job) => Some(job.from_level),
+        }
+    }
+
     /// Every table in it.
     pub fn tables(&self) -> Vec<Rc<TableMeta>> {
         match self {
@@ -277,6 +286,36 @@ pub fn choose_full_up_to(version: &Version, busy: &Busy, options: &PickOptions, 
     best_run(version, &busy, options, level, u64::MAX).map_or(Choice::Nothing, |run| {
         run.into_choice(version, options, level, "a full compaction was asked for")
     })
+}
+
+/// What to do next while somebody waits for a full compaction and writers go on, where `free_jobs` more jobs may begin.
+///
+/// 1. L0 that is due comes first: writers stop dead at its limit, and its newer tables are none of the full compaction's.
+/// 2. The full compaction's next job, else what is due anyway.
+/// 3. The last free place goes to a job of L0 alone, unless one is under way: a deep job takes long, and L0 that falls due
+///    meanwhile must find a place. So the full compaction holds every place but one, and ends at most one job later.
+pub fn choose_full_beside_writers(
+    version: &Version,
+    busy: &Busy,
+    options: &PickOptions,
+    up_to: Sequence,
+    free_jobs: usize,
+) -> Choice {
+    let level0 = version.level(0);
+    if level0.len() >= options.level0_trigger
+        && let Some(choice) = choose_level0(version, busy, options, &shape(version, options))
+    {
+        return choice;
+    }
+    let choice = match choose_full_up_to(version, busy, options, up_to) {
+        Choice::Nothing => choose(version, busy, options),
+        choice => choice,
+    };
+    let kept_for_level0 = free_jobs <= 1 && !busy.any(level0);
+    match choice.from_level() {
+        Some(1..) if kept_for_level0 => Choice::Nothing,
+        _ => choice,
+    }
 }
 
 /// Whether everything of sequence `up_to` or older is in the deepest level.

@@ -471,6 +471,46 @@ fn a_full_compaction_ends_with_everything_at_the_bottom() {
     }
 }
 
+/// The full choice came first and skips tables of L0 that are newer than what was asked for, so a full compaction's deep
+/// jobs took both places again and again: L0 reached its limit and writers stood still until all of it was over.
+#[test]
+fn a_full_compaction_leaves_level_0_its_place() {
+    let options = PickOptions::default();
+    let mut tables = vec![(6, table(2, 5000, 5100, 1))];
+    for at in 0..8 {
+        let number = 10 + at;
+        tables.push((5, table(number, at * 100, at * 100 + 50, 700 * MIB)));
+        tables.push((6, table(20 + at, at * 100 + 10, at * 100 + 40, 64 * MIB)));
+    }
+    let asked_at = 99_999;
+    let before = version(&tables);
+    let mut busy = Busy::default();
+    let first = choose_full_beside_writers(&before, &busy, &options, asked_at, 2);
+    assert_eq!(first.from_level(), Some(5), "nothing is in its way");
+    busy.take(&first);
+    let second = choose_full_beside_writers(&before, &busy, &options, asked_at, 1);
+    assert_eq!(second, Choice::Nothing, "the other place is kept");
+
+    // Newer tables than were there when it was asked for, over keys that the job under way does not touch.
+    for number in 100..100 + options.level0_trigger as u64 {
+        tables.push((0, table(number, 5000, 5100, 64 * MIB)));
+    }
+    let after = version(&tables);
+    let level0 = choose_full_beside_writers(&after, &busy, &options, asked_at, 1);
+    assert_eq!(level0.from_level(), Some(0), "L0 is due and has its place");
+    let level0_first = choose_full_beside_writers(&after, &Busy::default(), &options, asked_at, 2);
+    assert_eq!(level0_first.from_level(), Some(0), "it comes first");
+
+    busy.release(&first);
+    busy.take(&level0);
+    let beside = choose_full_beside_writers(&after, &busy, &options, asked_at, 1);
+    assert_eq!(
+        beside.from_level(),
+        Some(5),
+        "the full compaction goes on beside it"
+    );
+}
+
 #[test]
 fn debt_falls_to_nothing_as_compaction_settles_and_grows_with_level_0() {
     let options = PickOptions::default();

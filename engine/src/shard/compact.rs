@@ -160,13 +160,14 @@ impl<I: Io> Shard<I> {
 
     fn next_choice(&self) -> Choice {
         let (live, busy, options) = (self.live(), self.merging.busy.borrow(), self.pick_options());
-        if let Some(up_to) = self.merging.full_up_to() {
-            let choice = pick::choose_full_up_to(&live.version, &busy, &options, up_to);
-            if choice != Choice::Nothing || !self.tuning().auto_compact {
-                return choice;
+        match self.merging.full_up_to() {
+            Some(up_to) if self.tuning().auto_compact => {
+                let free_jobs = MAX_JOBS - self.merging.jobs.get();
+                pick::choose_full_beside_writers(&live.version, &busy, &options, up_to, free_jobs)
             }
+            Some(up_to) => pick::choose_full_up_to(&live.version, &busy, &options, up_to),
+            None => pick::choose(&live.version, &busy, &options),
         }
-        pick::choose(&live.version, &busy, &options)
     }
 
     fn begin(self: &Rc<Self>, choice: Choice) {
