@@ -120,6 +120,30 @@ fn r12_the_lock_outlives_a_first_core_that_panics_and_not_the_last_one() {
     within_a_minute(|| a_panic_on(0));
 }
 
+/// The panic dropped the core's part of the lock at once, while the device was still at work for it: a second opener could
+/// read a log that changed under it. The lock is kept until the core's thread has been waited for.
+#[test]
+fn r12_a_panicked_core_keeps_the_lock_until_its_thread_has_ended() {
+    within_a_minute(|| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = dir.path().join("db");
+        let panics = Panics(Arc::new(AtomicUsize::new(NONE)));
+        let builder = || Db::builder(&path).cores(vec![0]).service(panics.clone());
+        let db = builder().open_blocking().unwrap();
+        db.blocking().put(b"key", b"value").unwrap();
+        panics.0.store(0, Ordering::SeqCst);
+        while db.blocking().get(b"key").is_ok() {}
+        let second = builder().open_blocking().err().map(|e| e.kind());
+        assert_eq!(second, Some(ErrorKind::Locked), "nobody has waited for its end");
+        let error = db.blocking().close().unwrap_err();
+        assert!(error.to_string().contains("as asked"), "{error}");
+        panics.0.store(NONE, Ordering::SeqCst);
+        let again = builder().open_blocking().unwrap();
+        assert_eq!(again.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
+        again.blocking().close().unwrap();
+    });
+}
+
 /// Drops the last handle of its own database, on the first core.
 #[derive(Clone, Default)]
 struct DropsHandle(Arc<Mutex<Option<Db>>>);

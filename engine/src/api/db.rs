@@ -408,12 +408,14 @@ impl Inner {
     fn join(&self) -> Result<()> {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if threads.iter().any(CoreThread::is_current) {
+            self.launch.leave_alone();
             return Ok(());
         }
         let mut panicked = None;
-        for thread in threads {
-            if let Err(text) = thread.join() {
-                panicked = panicked.or(Some(text));
+        for (core, thread) in threads.into_iter().enumerate() {
+            if let Err(panic) = thread.join() {
+                self.launch.core_ended(core, panic.settled);
+                panicked = panicked.or(Some(panic.text));
             }
         }
         if let Some(text) = panicked {

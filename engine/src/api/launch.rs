@@ -6,8 +6,10 @@
 //! 3. Each core reads its shards, in parallel. Only when all shards of all cores could be read does any core write: a
 //!    database that one shard keeps from opening is left as it was (R11, R13). Then each core starts its shards, reports,
 //!    starts its service and serves its mailbox.
-//! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports. Each holds its part
-//!    of the lock until then, also the one that panics, so that it is given back once no core can write any more.
+//! 4. On close each core ends its service, finishes what it has begun, closes its shards, gives its part of the lock back
+//!    and reports, so that the lock is free once no core can write any more. A core that panics leaves its part where it
+//!    lies, in [`Launch`]: the device may still be at work for it. Whoever has waited for the end of its thread, the rings
+//!    and all, gives it back ([`Launch::core_ended`]).
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -91,6 +93,10 @@ pub(super) struct Launch {
     closing: AtomicBool,
     /// Each core's main task, to be told so.
     close_wakers: Vec<AtomicWaker>,
+    /// Each core's part of the lock, from when it has it until nothing that it began can reach the disk any more.
+    lock_parts: Vec<Mutex<Option<Arc<Ground>>>>,
+    /// Nobody waits for the cores' threads.
+    left_alone: AtomicBool,
     /// The first error of a core that closed; told to whoever closes the database.
     close_error: Mutex<Option<Error>>,
 }
@@ -147,6 +153,34 @@ impl Launch {
         .await;
     }
 
+    /// Gives back the part of the lock of a core whose thread has ended. Where something that it began may still reach the
+    /// disk (not `settled`), it is kept until the process ends: a second opener must not be hit by it (R12).
+    pub(super) fn core_ended(&self, core: usize, settled: bool) {
+        let part = self.take_lock_part(core);
+        if !settled {
+            std::mem::forget(part);
+        }
+    }
+
+    /// Says that nobody will wait for the cores' threads, so that no core's end is known but one that it reports itself.
+    pub(super) fn leave_alone(&self) {
+        self.left_alone.store(true, Ordering::SeqCst);
+    }
+
+    fn keep_lock_part(&self, core: usize, part: &Arc<Ground>) {
+        let mut kept = self.lock_parts[core]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *kept = Some(Arc::clone(part));
+    }
+
+    fn take_lock_part(&self, core: usize) -> Option<Arc<Ground>> {
+        let mut kept = self.lock_parts[core]
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        kept.take()
+    }
+
     /// The first error met while closing.
     pub(super) fn take_close_error(&self) -> Option<Error> {
         // A panic while holding this lock leaves a plain Option behind it, which is still good.
@@ -161,6 +195,17 @@ impl Launch {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .get_or_insert(error);
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        if self.left_alone.load(Ordering::SeqCst) {
+            // The part of a core that panicked: it is not known when the device is done with what it began.
+            for core in 0..self.lock_parts.len() {
+                self.core_ended(core, false);
+            }
+        }
     }
 }
 
@@ -252,6 +297,8 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
         routes: OnceLock::new(),
         closing: AtomicBool::new(false),
         close_wakers: (0..cores).map(|_| AtomicWaker::new()).collect(),
+        lock_parts: (0..cores).map(|_| Mutex::new(None)).collect(),
+        left_alone: AtomicBool::new(false),
         close_error: Mutex::new(None),
     });
     let (tell, told): (Vec<_>, Vec<_>) = (1..cores).map(|_| oneshot::channel()).unzip();
@@ -312,12 +359,16 @@ impl CoreSeat {
             }
             Role::Follower { told, vote } => (told.await.unwrap_or_else(|_| Err(closed())), vote),
         };
+        if let Ok(ground) = &found {
+            launch.keep_lock_part(index, ground);
+        }
         let outcome = serve(&launch, index, mailbox, &io, service, (&found, vote), ready).await;
         if let Err(error) = outcome {
             launch.note_close_error(error);
         }
         // Whoever is told that this core has closed must find the lock given back by it.
         drop(found);
+        drop(launch.take_lock_part(index));
         drop(on_closed);
     }
 }

@@ -19,7 +19,8 @@ use futures_util::stream::{self, StreamExt};
 use glommio::io::{DmaBuffer, DmaFile, ReadResult};
 
 use super::super::{File, OpenMode, OpenOptions};
-use super::{InFlight, names, os_error};
+use super::in_flight::InFlight;
+use super::{names, os_error};
 use crate::types::PAGE_BYTES;
 
 /// Parts of one transfer under way together: enough to hide a device's latency behind its bandwidth, and at most
@@ -221,8 +222,7 @@ impl File for GlommioFile {
     fn read_at(&self, position: u64, bytes: usize) -> impl Future<Output = io::Result<ReadBuf>> + 'static {
         assert_whole_pages(position, bytes);
         let this = self.clone();
-        async move {
-            let _busy = this.in_flight.enter();
+        self.in_flight.to_the_end(async move {
             if bytes == 0 {
                 return Ok(ReadBuf(Bytes::Joined(Vec::new())));
             }
@@ -236,7 +236,7 @@ impl File for GlommioFile {
             }
             let joined = read_parts(&this.file, position, bytes, this.part_bytes).await?;
             Ok(ReadBuf(Bytes::Joined(joined)))
-        }
+        })
     }
 
     fn write_at(
@@ -246,8 +246,7 @@ impl File for GlommioFile {
     ) -> impl Future<Output = (io::Result<usize>, WriteBuf)> + 'static {
         assert_whole_pages(position, buf.len());
         let this = self.clone();
-        async move {
-            let _busy = this.in_flight.enter();
+        self.in_flight.to_the_end(async move {
             if buf.len() > this.part_bytes {
                 let written = write_parts(&this.file, &buf, position, this.part_bytes).await;
                 return (written, buf);
@@ -261,23 +260,19 @@ impl File for GlommioFile {
             // The ring gives up its reference before it reports the completion, and glommio's future is done.
             let buffer = Rc::try_unwrap(shared).expect("a completed write holds its buffer no longer");
             (written, WriteBuf(buffer))
-        }
+        })
     }
 
     fn sync_data(&self) -> impl Future<Output = io::Result<()>> + 'static {
         let this = self.clone();
-        async move {
-            let _busy = this.in_flight.enter();
-            this.file.fdatasync().await.map_err(os_error)
-        }
+        self.in_flight
+            .to_the_end(async move { this.file.fdatasync().await.map_err(os_error) })
     }
 
     fn allocate(&self, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
         let this = self.clone();
-        async move {
-            let _busy = this.in_flight.enter();
-            this.file.pre_allocate(bytes, false).await.map_err(os_error)
-        }
+        self.in_flight
+            .to_the_end(async move { this.file.pre_allocate(bytes, false).await.map_err(os_error) })
     }
 
     /// Asks the descriptor, by its name under `/proc`: glommio would ask the path that the file was opened by, where
@@ -286,7 +281,7 @@ impl File for GlommioFile {
         let this = self.clone();
         async move {
             let path = format!("/proc/{}/fd/{}", std::process::id(), this.file.as_raw_fd());
-            let bytes = names::blocking(move || names::bytes(Path::new(&path))).await;
+            let bytes = names::blocking(this.in_flight.enter(), move || names::bytes(Path::new(&path))).await;
             drop(this);
             bytes
         }

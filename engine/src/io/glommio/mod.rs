@@ -13,7 +13,7 @@
 //! - Its error type loses the operating system's code on the way into `std::io::Error`; `os_error` keeps it.
 //! - Asking a `DmaFile` for its size asks its *path*, which is another file after a rename (`file.rs`).
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -28,9 +28,11 @@ use glommio::GlommioError;
 
 use super::scheduler::{self, Scheduler};
 use super::{Class, DirEntry, Io, OpenOptions};
+use in_flight::InFlight;
 
 mod device;
 mod file;
+mod in_flight;
 mod names;
 mod net;
 mod run;
@@ -41,7 +43,7 @@ pub(in crate::io) use device::unnamed_file;
 pub use file::{GlommioFile, ReadBuf, WriteBuf};
 pub use names::GlommioLock;
 pub use net::{GlommioListener, GlommioStream, RecvBuf};
-pub use run::{CoreThread, StartOptions, available_cores, raise_memlock_limit, start};
+pub use run::{CorePanic, CoreThread, StartOptions, available_cores, raise_memlock_limit, start};
 
 /// The machine as one glommio executor sees it. Made by [`start`], one for each core; `!Send`.
 #[derive(Clone)]
@@ -62,33 +64,6 @@ struct Core {
 
 /// Most directories remembered as primed: a process has one for each shard, and forgetting them costs one `stat`.
 const PRIMED_DIRS: usize = 1024;
-
-/// File operations under way on this core; the executor waits for them before it goes, because the kernel writes into
-/// their buffers until then.
-#[derive(Clone, Default)]
-struct InFlight(Rc<Cell<usize>>);
-
-/// One file operation under way.
-struct Busy(InFlight);
-
-impl InFlight {
-    fn enter(&self) -> Busy {
-        self.0.set(self.0.get() + 1);
-        Busy(self.clone())
-    }
-
-    fn is_idle(&self) -> bool {
-        self.0.get() == 0
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let count = &self.0.0;
-        assert!(count.get() > 0, "an operation ends once");
-        count.set(count.get() - 1);
-    }
-}
 
 /// The operating system's error inside a glommio error, with its code, so that a full device stays `StorageFull`.
 /// The file is named by the caller, who knows it better.
@@ -125,9 +100,9 @@ impl GlommioIo {
             return Ok(());
         }
         let of = dir.clone();
-        let device = names::blocking(move || device::device_of(&of)).await?;
+        let device = names::blocking(self.0.in_flight.enter(), move || device::device_of(&of)).await?;
         if !self.0.primed_devices.borrow().contains(&device) {
-            device::probe_polling(&dir).await?;
+            device::probe_polling(&dir, self.0.in_flight.enter()).await?;
             self.0.primed_devices.borrow_mut().insert(device);
         }
         let mut dirs = self.0.primed_dirs.borrow_mut();
@@ -169,8 +144,8 @@ impl Io for GlommioIo {
         options: OpenOptions,
     ) -> impl Future<Output = io::Result<Self::File>> + 'static {
         let (io, path) = (self.clone(), path.to_owned());
-        async move {
-            let _busy = io.0.in_flight.enter();
+        let in_flight = self.0.in_flight.clone();
+        in_flight.to_the_end(async move {
             let dir = match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
@@ -181,42 +156,42 @@ impl Io for GlommioIo {
             let file = file::open(&path, options).await?;
             let part_bytes = io.part_bytes(&file);
             Ok(GlommioFile::new(file, part_bytes, io.0.in_flight.clone()))
-        }
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let (from, to) = (from.to_owned(), to.to_owned());
-        names::blocking(move || names::rename(&from, &to))
+        names::blocking(self.0.in_flight.enter(), move || names::rename(&from, &to))
     }
 
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_owned();
-        names::blocking(move || names::remove(&path))
+        names::blocking(self.0.in_flight.enter(), move || names::remove(&path))
     }
 
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_owned();
-        names::blocking(move || names::create_dir(&path))
+        names::blocking(self.0.in_flight.enter(), move || names::create_dir(&path))
     }
 
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_owned();
-        names::blocking(move || names::sync_dir(&path))
+        names::blocking(self.0.in_flight.enter(), move || names::sync_dir(&path))
     }
 
     fn list_dir(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>> + 'static {
         let path = path.to_owned();
-        names::blocking(move || names::list_dir(&path))
+        names::blocking(self.0.in_flight.enter(), move || names::list_dir(&path))
     }
 
     fn free_bytes(&self, path: &Path) -> impl Future<Output = io::Result<u64>> + 'static {
         let path = path.to_owned();
-        names::blocking(move || names::free_bytes(&path))
+        names::blocking(self.0.in_flight.enter(), move || names::free_bytes(&path))
     }
 
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>> + 'static {
         let path = path.to_owned();
-        names::blocking(move || names::lock(&path))
+        names::blocking(self.0.in_flight.enter(), move || names::lock(&path))
     }
 
     fn alloc(&self, bytes: usize) -> WriteBuf {

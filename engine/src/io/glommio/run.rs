@@ -16,6 +16,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -104,6 +105,17 @@ pub fn raise_memlock_limit() -> Option<u64> {
 #[derive(Debug)]
 pub struct CoreThread {
     thread: JoinHandle<()>,
+    /// Whether every file operation had ended when the executor went.
+    settled: Arc<AtomicBool>,
+}
+
+/// The end of an executor by a panic.
+#[derive(Debug)]
+pub struct CorePanic {
+    /// What the panic said.
+    pub text: String,
+    /// Whether every file operation it had begun has ended. If not, one may still reach the disk.
+    pub settled: bool,
 }
 
 impl CoreThread {
@@ -115,16 +127,17 @@ impl CoreThread {
     /// Waits until the executor's `main` has ended.
     ///
     /// # Errors
-    /// The text of the panic that ended a task of this executor, and with it the executor.
-    pub fn join(self) -> Result<(), String> {
-        self.thread
-            .join()
-            .map_err(|panic| match panic.downcast::<String>() {
+    /// The panic that ended a task of this executor, and with it the executor.
+    pub fn join(self) -> Result<(), CorePanic> {
+        self.thread.join().map_err(|panic| CorePanic {
+            text: match panic.downcast::<String>() {
                 Ok(text) => *text,
                 Err(panic) => panic
                     .downcast_ref::<&str>()
                     .map_or("a panic without text".to_owned(), |t| (*t).to_owned()),
-            })
+            },
+            settled: self.settled.load(Ordering::SeqCst),
+        })
     }
 }
 
@@ -173,7 +186,10 @@ where
     let run = |(_, begun): (usize, Starting)| {
         // A thread can only be gone here if it has panicked, which `join` will tell.
         let _gone = begun.go.send(()).is_err();
-        CoreThread { thread: begun.thread }
+        CoreThread {
+            thread: begun.thread,
+            settled: begun.settled,
+        }
     };
     Ok(starting.into_iter().map(run).collect())
 }
@@ -183,6 +199,7 @@ struct Starting {
     thread: JoinHandle<()>,
     made: mpsc::Receiver<io::Result<()>>,
     go: mpsc::Sender<()>,
+    settled: Arc<AtomicBool>,
 }
 
 fn begin<F, M>(index: usize, core: usize, options: StartOptions, main: Arc<F>) -> io::Result<Starting>
@@ -192,6 +209,8 @@ where
 {
     let (say_made, made) = mpsc::channel();
     let (go, wait_go) = mpsc::channel();
+    let settled = Arc::new(AtomicBool::new(false));
+    let settles = Arc::clone(&settled);
     let thread = std::thread::Builder::new()
         .name(format!("corelane-{core}"))
         .spawn(move || {
@@ -209,18 +228,12 @@ where
                     });
                     let scheduler = Scheduler::new(Duration::from_micros(options.slice_us));
                     let io = GlommioIo::new(scheduler.clone());
-                    let (main, inside) = (main(index, io.clone()), io.clone());
-                    let whole = async move {
-                        main.await;
-                        quiesce(&inside).await;
-                    };
-                    let ran = AssertUnwindSafe(scheduler.run(whole, visit_ring))
+                    let main = main(index, io.clone());
+                    let ran = AssertUnwindSafe(scheduler.run(main, visit_ring))
                         .catch_unwind()
                         .await;
-                    if ran.is_err() {
-                        quiesce(&io).await;
-                    }
-                    // The tasks dropped last may have left closes and cancelled operations for the ring.
+                    // The tasks dropped last may have left file operations under way, and closes for the ring.
+                    settles.store(quiesce(&io).await, Ordering::SeqCst);
                     glommio::timer::sleep(SETTLE).await;
                     if let Err(panic) = ran {
                         resume_unwind(panic);
@@ -228,7 +241,12 @@ where
                 });
             }
         })?;
-    Ok(Starting { thread, made, go })
+    Ok(Starting {
+        thread,
+        made,
+        go,
+        settled,
+    })
 }
 
 fn make(core: usize, options: StartOptions) -> io::Result<LocalExecutor> {
@@ -286,13 +304,15 @@ fn visit_ring() -> impl Future<Output = ()> {
     })
 }
 
-/// Waits until no file operation is under way: the kernel writes into their buffers until then.
-async fn quiesce(io: &GlommioIo) {
+/// Waits until no file operation is under way, which it returns: the kernel writes into their buffers until then. Those
+/// whose tasks were dropped go on by themselves (`in_flight.rs`).
+async fn quiesce(io: &GlommioIo) -> bool {
     use super::super::Io;
     let since = io.now();
     while !io.0.in_flight.is_idle() && io.now() - since < QUIESCE_BOUND {
         io.sleep(Duration::from_millis(1)).await;
     }
+    io.0.in_flight.end()
 }
 
 #[cfg(test)]
@@ -317,8 +337,9 @@ mod tests {
         })
         .expect("an executor starts here");
         for thread in threads {
-            let text = thread.join().expect_err("it panicked");
-            assert!(text.contains("the reason"), "{text}");
+            let panic = thread.join().expect_err("it panicked");
+            assert!(panic.text.contains("the reason"), "{panic:?}");
+            assert!(panic.settled, "nothing was under way");
         }
     }
 }

@@ -9,7 +9,8 @@
 )]
 
 use std::cell::Cell;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use futures_util::future::{join, join_all};
 use tempfile::TempDir;
@@ -32,8 +33,8 @@ fn join_within_a_minute(threads: Vec<CoreThread>) {
         .recv_timeout(Duration::from_secs(60))
         .expect("still running after a minute")
     {
-        if let Err(text) = end {
-            panic!("on the core: {text}");
+        if let Err(panic) = end {
+            panic!("on the core: {}", panic.text);
         }
     }
 }
@@ -636,4 +637,52 @@ fn cores_start_and_end_again_and_again() {
 #[test]
 fn the_conformance_suite_holds_on_the_real_machine() {
     on_core(|io, dir| async move { crate::io::conformance::all(io, &dir).await });
+}
+
+/// A panic drops every future of its core, and what they had begun was counted by those futures: the executor went after
+/// two milliseconds, with writes on their way to the device and a rename on its thread, and the lock was free for another
+/// process to be hit by them.
+#[test]
+fn r12_what_a_panic_drops_halfway_has_ended_when_the_core_has() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let path = dir.path().join("file");
+    let renamed = Arc::new(AtomicBool::new(false));
+    let (written_to, renames) = (path.clone(), Arc::clone(&renamed));
+    let bytes = 8 * device::MAX_PART_BYTES;
+    let threads = start(&[available_cores()[0]], StartOptions::default(), move |_, io| {
+        let (path, renames) = (written_to.clone(), Arc::clone(&renames));
+        async move {
+            let file = io.open(&path, OpenOptions::CREATE).await.expect("it is new");
+            let mut buf = io.alloc(bytes);
+            buf.fill(7);
+            let rename = names::blocking(io.0.in_flight.enter(), move || {
+                std::thread::sleep(Duration::from_millis(100));
+                renames.store(true, Ordering::SeqCst);
+                Ok(())
+            });
+            let (write, rename) = (Box::pin(file.write_at(buf, 0)), Box::pin(rename));
+            let begun = futures_util::future::select(write, rename);
+            // One turn for each: both have begun.
+            let out_of_time = futures_util::future::select(begun, Box::pin(io.yield_now())).await;
+            assert!(
+                matches!(out_of_time, futures_util::future::Either::Left(_)),
+                "as planned"
+            );
+        }
+    })
+    .expect("an executor starts here");
+    for thread in threads {
+        let panic = thread.join().expect_err("it panicked");
+        assert!(panic.text.contains("as planned"), "{panic:?}");
+        assert!(panic.settled, "what was dropped is waited for");
+    }
+    assert!(
+        renamed.load(Ordering::SeqCst),
+        "the blocking thread was waited for"
+    );
+    let found = std::fs::read(&path).expect("it is there");
+    assert!(
+        found.len() == bytes && found.iter().all(|&byte| byte == 7),
+        "the write has ended whole"
+    );
 }
