@@ -100,8 +100,8 @@ fn a_request_that_its_shard_cannot_run_is_refused_and_those_beside_it_run() {
     .unwrap();
 }
 
-/// More than the mailbox, the tasks and the waiting writers of a core together.
-const CROWD: u32 = 16_000;
+/// More than the mailbox, the tasks and the waiting writers of a core together, with 3,000 bytes each.
+const CROWD: u32 = 40_000;
 
 /// What became of a crowd of writers.
 #[derive(Default)]
@@ -154,6 +154,34 @@ fn reads_and_closing_get_past_any_number_of_writers_that_wait() {
         assert_eq!(written + busy + closed, CROWD as usize, "everybody was told");
         assert!(closed > 0, "the close waited for every writer");
     });
+}
+
+/// Of more than 4,096 writers that waited on a healthy core, each for one group to go out, the rest were told that it is
+/// busy.
+#[test]
+fn ten_thousand_writers_of_a_healthy_core_wait_and_are_served() {
+    let disk = SimDisk::new();
+    run(1, &disk, 2, |machine| async move {
+        let mut options = small(1, 1);
+        options.tuning.buffered_bytes = 4 << 10;
+        options.tuning.staged_bytes = 16 << 10;
+        options.tuning.memtable_bytes = 64 << 20;
+        let db = open(&machine, options).await.unwrap();
+        let puts = (0..10_000_u32).map(|i| {
+            let db = db.clone();
+            async move { db.put(&i.to_be_bytes(), b"value").await }
+        });
+        let outcomes: Vec<_> = puts.collect::<FuturesUnordered<_>>().collect().await;
+        for outcome in outcomes {
+            outcome.unwrap();
+        }
+        assert!(
+            db.stats().await.unwrap().total(|s| s.waits) > 0,
+            "they had to wait"
+        );
+        db.close().await.unwrap();
+    })
+    .unwrap();
 }
 
 /// An update was admitted by its key alone, and all of a crowd at once: each then staged a value of any size, far beyond

@@ -636,6 +636,14 @@ fn tear(disk: &SimDisk, path: &Path) {
 
 /// A database that died with torn tails and without a spare segment, on a device that is full.
 fn torn_and_full(torn: &[&str]) -> SimDisk {
+    let disk = torn_with_spare(torn);
+    disk.remove(Path::new(DIR).join("shard-0000").join("00000002.wal"));
+    fill_up(&disk);
+    disk
+}
+
+/// A database that died with torn tails.
+fn torn_with_spare(torn: &[&str]) -> SimDisk {
     let disk = SimDisk::new();
     run(1, &disk, 1, |machine| async move {
         let db = open(&machine, options()).await.unwrap();
@@ -651,8 +659,6 @@ fn torn_and_full(torn: &[&str]) -> SimDisk {
     for name in torn {
         tear(&disk, &dir.join(name));
     }
-    disk.remove(dir.join("00000002.wal"));
-    fill_up(&disk);
     disk
 }
 
@@ -706,6 +712,94 @@ fn r14_a_torn_tail_on_a_full_device_opens_for_reading_and_is_mended_when_room_re
             expect_exactly(&disk, &there);
         }
     }
+}
+
+/// A flush that found room lifted the read-only state of a shard whose log still ended in a torn tail: `Buffered` writes were
+/// acknowledged that no group could carry, and the close ended the core over them.
+#[test]
+fn r14_room_for_a_table_is_not_room_for_the_log() {
+    let disk = SimDisk::new();
+    let large = || {
+        let mut options = options();
+        options.tuning.memtable_bytes = 1 << 20;
+        options.tuning.segment_bytes = 1 << 20;
+        options
+    };
+    run(1, &disk, 1, |machine| async move {
+        let db = open(&machine, large()).await.unwrap();
+        for number in 0..80_u32 {
+            db.put(&number.to_be_bytes(), &value(number)).await.unwrap();
+        }
+        machine.core(0).sleep(Duration::from_secs(1)).await;
+        // No close.
+    })
+    .unwrap();
+    disk.crash(1);
+    let dir = Path::new(DIR).join("shard-0000");
+    tear(&disk, &dir.join("00000001.wal"));
+    disk.remove(dir.join("00000002.wal"));
+    // Room for tables, but not for a segment.
+    disk.set_capacity(ROOM_BYTES - disk.free_bytes() + (512 << 10));
+    run(2, &disk, 1, |machine| async move {
+        let mut options = large();
+        options.tuning.memtable_bytes = 64 << 10;
+        let db = open(&machine, options).await.unwrap();
+        machine.core(0).sleep(Duration::from_secs(2)).await;
+        let stats = db.stats().await.unwrap();
+        assert!(stats.shards[0].flushes > 0, "{:?}", stats.shards[0]);
+        assert!(
+            stats.shards[0].health.starts_with("read-only"),
+            "{:?}",
+            stats.shards[0]
+        );
+        for durability in [Durability::Sync, Durability::Buffered] {
+            let error = db.put_with(b"refused", b"x", durability).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    give_room(&disk);
+    expect_exactly(&disk, &(0..80).collect::<Vec<_>>());
+}
+
+/// A recycled segment that turned out to be of no use was removed, and on a full device put back among those to be recycled:
+/// it was tried again and again before the good one behind it.
+#[test]
+fn r14_a_segment_that_has_gone_does_not_stand_before_a_good_one() {
+    let disk = torn_with_spare(&["00000001.wal"]);
+    let dir = Path::new(DIR).join("shard-0000");
+    disk.write(dir.join("00000000.wal"), &[1; 4096]);
+    fill_up(&disk);
+    run(2, &disk, 1, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        machine.core(0).sleep(Duration::from_secs(2)).await;
+        assert_eq!(db.stats().await.unwrap().shards[0].health, "healthy");
+        db.put(&10_u32.to_be_bytes(), &value(10)).await.unwrap();
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    give_room(&disk);
+    expect_exactly(&disk, &(0..11).collect::<Vec<_>>());
+}
+
+/// A flush whose rotation was given up because the log had failed found nothing rotated out, and said that all was flushed.
+#[test]
+fn r3_a_flush_that_a_failed_log_cuts_off_says_so() {
+    let disk = SimDisk::new();
+    let plant = disk.clone();
+    run(1, &disk, 1, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        db.put(b"before", b"1").await.unwrap();
+        plant.inject(Fault::nth(0, Failure::Eio).on(OpKind::Write).extension("wal"));
+        let (put, flush) = futures_util::future::join(db.put(b"during", b"2"), db.flush()).await;
+        assert_eq!(put.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+        assert_eq!(flush.unwrap_err().kind(), ErrorKind::Poisoned);
+        let stats = db.stats().await.unwrap();
+        assert_eq!(stats.shards[0].flushes, 0, "the memtable is where it was");
+        let _outcome = db.close().await;
+    })
+    .unwrap();
 }
 
 /// A crash at any moment of the mending, and another in the recovery after it, lose nothing (R8).

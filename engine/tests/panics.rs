@@ -78,7 +78,11 @@ fn a_panic_on(dead: usize) {
             .collect();
         panics.0.store(dead, Ordering::SeqCst);
         for writer in writers {
-            assert_eq!(writer.join().unwrap(), ErrorKind::Closed, "pending calls answer");
+            let kind = writer.join().unwrap();
+            assert!(
+                matches!(kind, ErrorKind::Closed | ErrorKind::OutcomeUnknown),
+                "pending calls answer, not {kind:?}"
+            );
         }
     });
     assert_eq!(
@@ -141,6 +145,63 @@ fn r12_a_panicked_core_keeps_the_lock_until_its_thread_has_ended() {
         let again = builder().open_blocking().unwrap();
         assert_eq!(again.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
         again.blocking().close().unwrap();
+    });
+}
+
+/// When told 1, keeps its core busy, says 2, and panics when told 3.
+#[derive(Clone)]
+struct PanicsInTwoSteps(Arc<AtomicUsize>);
+
+impl Service for PanicsInTwoSteps {
+    async fn run<I: Io>(self, core: Core<I>) {
+        while !core.is_closing() {
+            if self.0.load(Ordering::SeqCst) == 1 {
+                self.0.store(2, Ordering::SeqCst);
+                while self.0.load(Ordering::SeqCst) != 3 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                panic!("as asked");
+            }
+            core.io().sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// A write that a core had when it panicked was answered `Closed`, which says that nothing was written; it may have been.
+#[test]
+fn r3_what_became_of_a_panicked_cores_writes_is_unknown() {
+    within_a_minute(|| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let step = Arc::new(AtomicUsize::new(0));
+        let db = Db::builder(dir.path().join("db"))
+            .cores(vec![0])
+            .service(PanicsInTwoSteps(Arc::clone(&step)))
+            .open_blocking()
+            .unwrap();
+        step.store(1, Ordering::SeqCst);
+        while step.load(Ordering::SeqCst) != 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut put = std::pin::pin!(db.put(b"key", b"value"));
+        let mut get = std::pin::pin!(db.get(b"key"));
+        futures_lite::future::block_on(async {
+            assert!(
+                futures_lite::future::poll_once(&mut put).await.is_none(),
+                "it is asked"
+            );
+            assert!(
+                futures_lite::future::poll_once(&mut get).await.is_none(),
+                "so is this"
+            );
+            step.store(3, Ordering::SeqCst);
+            assert_eq!(put.await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+            assert_eq!(
+                get.await.unwrap_err().kind(),
+                ErrorKind::Closed,
+                "a read has no outcome"
+            );
+        });
+        assert!(db.blocking().close().is_err());
     });
 }
 

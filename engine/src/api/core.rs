@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Class, Io};
 use crate::shard::Shard;
 use crate::shard::gate::Gate;
-use crate::shard::health::closed;
+use crate::shard::health::{closed, gone};
 use crate::shard::host::Host;
 use crate::shard::page::Page;
 use crate::shard::read::Resident;
@@ -54,6 +54,25 @@ struct Inner<I: Io> {
     tasks: Cell<usize>,
     closing: Cell<bool>,
     closing_gate: Gate,
+}
+
+/// Requests that were sent to another core.
+struct Asked {
+    /// Which of them write.
+    writes: Vec<bool>,
+    /// `None` where the core had closed.
+    answered: Option<oneshot::AsyncReceiver<Vec<Outcome>>>,
+}
+
+impl Asked {
+    /// The answer to each of them.
+    async fn outcomes(self) -> Vec<Outcome> {
+        let Some(answered) = self.answered else {
+            return self.writes.iter().map(|_| Err(closed())).collect();
+        };
+        let unanswered = |_| self.writes.iter().map(|&writes| Err(gone(writes))).collect();
+        answered.await.unwrap_or_else(unanswered)
+    }
 }
 
 /// The database on one of its cores. Cheap to clone; never leaves the core.
@@ -183,13 +202,13 @@ impl<I: Io> Core<I> {
             answers[number] = Some(outcome);
         }
         for (numbers, answered) in asked {
-            for (number, outcome) in numbers.into_iter().zip(answered.await.unwrap_or_default()) {
+            for (number, outcome) in numbers.into_iter().zip(answered.outcomes().await) {
                 answers[number] = Some(outcome);
             }
         }
         answers
             .into_iter()
-            .map(|answer| answer.unwrap_or_else(|| Err(closed())))
+            .map(|answer| answer.expect("each request was refused, run here, or asked of its core"))
             .collect()
     }
 
@@ -204,9 +223,10 @@ impl<I: Io> Core<I> {
         }
         let (answer, answered) = oneshot::async_channel();
         let sender = self.0.launch.sender(self.core_of(shard));
+        let writes = op.writes();
         let sent = sender.send(Job::One { shard, op, answer }).await;
         sent.map_err(|_| closed())?;
-        answered.await.unwrap_or_else(|_| Err(closed()))
+        answered.await.unwrap_or_else(|_| Err(gone(writes)))
     }
 
     async fn run_here(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
@@ -218,12 +238,16 @@ impl<I: Io> Core<I> {
         .await
     }
 
-    /// Sends requests to another core. If that has closed, nobody answers.
-    async fn ask_many(&self, core: usize, ops: Vec<(u16, Op)>) -> oneshot::AsyncReceiver<Vec<Outcome>> {
+    /// Sends requests to another core. Their answers are waited for apart, so that this core can work meanwhile.
+    async fn ask_many(&self, core: usize, ops: Vec<(u16, Op)>) -> Asked {
         let (sender, receiver) = oneshot::async_channel();
+        let writes = ops.iter().map(|(_, op)| op.writes()).collect();
         let job = Job::Many { ops, answers: sender };
-        let _closed = self.0.launch.sender(core).send(job).await;
-        receiver
+        let sent = self.0.launch.sender(core).send(job).await.is_ok();
+        Asked {
+            writes,
+            answered: sent.then_some(receiver),
+        }
     }
 
     fn hosted(&self, shard: u16) -> Rc<Shard<I>> {

@@ -14,7 +14,7 @@ use crate::api::ops::Routed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::glommio::{CoreThread, StartOptions, start};
 use crate::shard::batch::{Batch, check_key};
-use crate::shard::health::closed;
+use crate::shard::health::{closed, gone};
 use crate::shard::page::Page;
 use crate::shard::request::{Answer, Decision, Op, Outcome, ScanRange};
 use crate::shard::sequence::Snapshot;
@@ -107,7 +107,8 @@ impl Db {
     /// Sets `key` to `value` at the default durability.
     ///
     /// # Errors
-    /// `TooLarge`, `NoSpace`, `Poisoned`, `OutcomeUnknown`, `Closed`.
+    /// `TooLarge`, `NoSpace`, `Poisoned`, `OutcomeUnknown`, `Closed`; `Busy` where the writers that wait on this key's core
+    /// are more than 131,072, or more than 4,096 that hold over 64 MiB: nothing was written.
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.put_with(key, value, self.0.launch.options().durability)
             .await
@@ -146,7 +147,7 @@ impl Db {
     /// Applies a batch atomically; all its keys must belong to one shard.
     ///
     /// # Errors
-    /// `CrossShard` where they do not; else as for [`Db::put`].
+    /// `CrossShard` where they do not; else as for [`Db::put`], `Busy` included.
     pub async fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
         let slots = &self.routes()?.slots;
         let Some(shard) = batch.keys().next().map(|key| slots.shard_of_key(key)) else {
@@ -242,7 +243,7 @@ impl Db {
     /// returned beside its decision, once the decision is acknowledged at the default durability.
     ///
     /// # Errors
-    /// As for [`Db::put`] and [`Db::get`].
+    /// As for [`Db::put`] and [`Db::get`]; `Busy` also where flushes kept moving the key while it was read.
     pub async fn update<R: Send + 'static>(
         &self,
         key: &[u8],
@@ -356,9 +357,10 @@ impl Db {
     async fn ask(&self, shard: u16, op: Op) -> Outcome {
         let core = self.routes()?.core_of(shard);
         let (answer, receiver) = oneshot::async_channel();
+        let writes = op.writes();
         let job = Job::One { shard, op, answer };
         self.0.launch.sender(core).send(job).await.map_err(|_| closed())?;
-        receiver.await.unwrap_or_else(|_| Err(closed()))
+        receiver.await.unwrap_or_else(|_| Err(gone(writes)))
     }
 
     /// One message a core, all under way at once; answers in the order of `ops`.

@@ -288,6 +288,14 @@ pub fn choose_full_up_to(version: &Version, busy: &Busy, options: &PickOptions, 
     })
 }
 
+/// The job of L0 that is due, whatever else is.
+pub fn choose_due_level0(version: &Version, busy: &Busy, options: &PickOptions) -> Choice {
+    if version.level(0).len() < options.level0_trigger {
+        return Choice::Nothing;
+    }
+    choose_level0(version, busy, options, &shape(version, options)).unwrap_or(Choice::Nothing)
+}
+
 /// What to do next while somebody waits for a full compaction and writers go on, where `free_jobs` more jobs may begin.
 ///
 /// 1. L0 that is due comes first: writers stop dead at its limit, and its newer tables are none of the full compaction's.
@@ -301,17 +309,15 @@ pub fn choose_full_beside_writers(
     up_to: Sequence,
     free_jobs: usize,
 ) -> Choice {
-    let level0 = version.level(0);
-    if level0.len() >= options.level0_trigger
-        && let Some(choice) = choose_level0(version, busy, options, &shape(version, options))
-    {
-        return choice;
+    let level0 = choose_due_level0(version, busy, options);
+    if level0 != Choice::Nothing {
+        return level0;
     }
     let choice = match choose_full_up_to(version, busy, options, up_to) {
         Choice::Nothing => choose(version, busy, options),
         choice => choice,
     };
-    let kept_for_level0 = free_jobs <= 1 && !busy.any(level0);
+    let kept_for_level0 = free_jobs <= 1 && !busy.any(version.level(0));
     match choice.from_level() {
         Some(1..) if kept_for_level0 => Choice::Nothing,
         _ => choice,

@@ -51,7 +51,7 @@ impl<I: Io> Shard<I> {
         if self.admitted_now(batch_bytes)? {
             return Ok(());
         }
-        let _place = self.config.host.wait_as_writer()?;
+        let _place = self.config.host.wait_as_writer(batch_bytes)?;
         let mut turn = None;
         loop {
             let (room, pressure) = (self.room.wait(), self.compact_work.wait());
@@ -103,6 +103,29 @@ impl<I: Io> Shard<I> {
             // Nobody knows when the device will be well again: a caller who is told can decide.
             Stall::Wait(reason) => self.why_it_lasts(reason).map_or(Ok(true), Err),
             _ => Ok(false),
+        }
+    }
+
+    /// What holds writers back now, in words; empty while nothing does.
+    pub(crate) fn stall_in_words(&self) -> String {
+        let (used, limit) = (
+            self.memory.active_used_bytes(),
+            self.tuning().memtable_limit_bytes(),
+        );
+        match self.stall() {
+            Stall::Slow { reason, .. } | Stall::Wait(reason) => reason.to_string(),
+            Stall::None if used >= limit => {
+                format!(
+                    "the log is behind: the memtable holds {used} of at most {limit} bytes and waits for a group"
+                )
+            }
+            Stall::None if self.staging_is_full() => {
+                let limit = self.tuning().staged_bytes;
+                format!(
+                    "the log is behind: a group of at most {limit} bytes is full and waits for the one before it"
+                )
+            }
+            Stall::None => String::new(),
         }
     }
 

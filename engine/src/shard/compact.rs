@@ -34,11 +34,18 @@ pub struct Merging {
     /// Jobs given up since open.
     given_up: Cell<u64>,
     debt_bytes: Cell<u64>,
+    /// Of jobs out of L0, and of the deep ones: a deep table that cannot be read must hold back neither L0 nor writers.
+    trouble: [Trouble; 2],
+    last_error: RefCell<Option<Error>>,
+}
+
+/// How jobs of one kind have failed of late.
+#[derive(Debug, Default)]
+struct Trouble {
     failures: Cell<u32>,
     not_before: Cell<Duration>,
-    /// Why merges fail now; `None` once one succeeded.
+    /// Why they fail now; `None` once one succeeded.
     failing: RefCell<Option<Error>>,
-    last_error: RefCell<Option<Error>>,
 }
 
 impl Merging {
@@ -52,9 +59,13 @@ impl Merging {
         self.debt_bytes.set(bytes);
     }
 
-    /// Why merges fail now, where they do.
-    pub fn failing(&self) -> Option<Error> {
-        self.failing.borrow().clone()
+    /// Why jobs out of L0 fail now, where they do.
+    pub fn failing_level0(&self) -> Option<Error> {
+        self.trouble(0).failing.borrow().clone()
+    }
+
+    fn trouble(&self, from_level: usize) -> &Trouble {
+        &self.trouble[from_level.min(1)]
     }
 
     /// Why the last job was given up; empty when none was.
@@ -152,13 +163,31 @@ impl<I: Io> Shard<I> {
 
     fn may_begin(&self) -> bool {
         let wanted = self.tuning().auto_compact || self.merging.full_up_to().is_some();
-        wanted
-            && self.merging.jobs.get() < MAX_JOBS
-            && self.io.now() >= self.merging.not_before.get()
-            && !self.health.is_poisoned()
+        wanted && self.merging.jobs.get() < MAX_JOBS && !self.health.is_poisoned()
     }
 
+    /// What to begin now. Where the jobs of its kind have failed of late it waits; of L0 then nothing deeper is begun, and
+    /// before a deep job L0 goes on.
     fn next_choice(&self) -> Choice {
+        let choice = self.wanted_choice();
+        if self.may_try(&choice) {
+            return choice;
+        }
+        let (live, busy, options) = (self.live(), self.merging.busy.borrow(), self.pick_options());
+        let level0 = pick::choose_due_level0(&live.version, &busy, &options);
+        if self.tuning().auto_compact && self.may_try(&level0) {
+            return level0;
+        }
+        Choice::Nothing
+    }
+
+    fn may_try(&self, choice: &Choice) -> bool {
+        choice
+            .from_level()
+            .is_none_or(|level| self.io.now() >= self.merging.trouble(level).not_before.get())
+    }
+
+    fn wanted_choice(&self) -> Choice {
         let (live, busy, options) = (self.live(), self.merging.busy.borrow(), self.pick_options());
         match self.merging.full_up_to() {
             Some(up_to) if self.tuning().auto_compact => {
@@ -173,6 +202,7 @@ impl<I: Io> Shard<I> {
     fn begin(self: &Rc<Self>, choice: Choice) {
         self.merging.busy.borrow_mut().take(&choice);
         self.merging.jobs.set(self.merging.jobs.get() + 1);
+        let from_level = choice.from_level().expect("there is something to begin");
         let class = match &choice {
             Choice::Merge(job) if job.from_level > 0 => Class::Compaction,
             _ => Class::Level0,
@@ -188,29 +218,31 @@ impl<I: Io> Shard<I> {
             shard.merging.jobs.set(shard.merging.jobs.get() - 1);
             match outcome {
                 Ok(()) => {
-                    shard.merging.failures.set(0);
-                    shard.merging.failing.take();
+                    let trouble = shard.merging.trouble(from_level);
+                    trouble.failures.set(0);
+                    trouble.failing.take();
                 }
-                Err(error) => shard.merge_failed(&error),
+                Err(error) => shard.merge_failed(from_level, &error),
             }
             shard.compact_work.open();
         });
     }
 
-    fn merge_failed(self: &Rc<Self>, error: &Error) {
+    fn merge_failed(self: &Rc<Self>, from_level: usize, error: &Error) {
         if error.kind() == ErrorKind::Closed {
             return;
         }
         self.counters.job_failures.add(1);
         self.merging.given_up.set(self.merging.given_up.get() + 1);
         self.merging.note_error(error);
-        *self.merging.failing.borrow_mut() = Some(error.clone());
+        let trouble = self.merging.trouble(from_level);
+        *trouble.failing.borrow_mut() = Some(error.clone());
         // Writers who wait for merges are told why there are none.
         self.room.open();
-        let failures = self.merging.failures.get() + 1;
-        self.merging.failures.set(failures);
+        let failures = trouble.failures.get() + 1;
+        trouble.failures.set(failures);
         let backoff = BACKOFF.saturating_mul(1 << failures.min(16)).min(MAX_BACKOFF);
-        self.merging.not_before.set(self.io.now() + backoff);
+        trouble.not_before.set(self.io.now() + backoff);
         let shard = Rc::clone(self);
         // Not counted as a task: closing need not wait for it, and it holds nothing but the shard.
         self.io.spawn(Class::Maintenance, async move {

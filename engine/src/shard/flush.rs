@@ -27,7 +27,9 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// The shard's health, or what kept the flush from ending; it is tried again all the same.
     pub async fn flush(&self) -> Result<()> {
-        if !self.memory.active_is_empty() {
+        let asked = !self.memory.active_is_empty();
+        let rotated_before = self.memory.rotated();
+        if asked {
             self.health.check()?;
             self.request_rotation();
         }
@@ -36,6 +38,10 @@ impl<I: Io> Shard<I> {
         loop {
             let next = self.flush_work.wait();
             if self.rotation_done() {
+                if asked && self.memory.rotated() == rotated_before {
+                    // A shard that writes no more gives a rotation up, and what is in the memtable stays there.
+                    self.health.check()?;
+                }
                 let target = *target.get_or_insert(self.memory.rotated());
                 if self.memory.retired() >= target {
                     return Ok(());
@@ -53,6 +59,8 @@ impl<I: Io> Shard<I> {
 
     /// The task that flushes. When the shard closes it ends once nothing is left that it can flush.
     pub(crate) async fn flush_loop(self: Rc<Self>) {
+        // The manifest takes no more edits: a table could be written, but never named.
+        let mut hopeless = false;
         loop {
             let next = self.flush_work.wait();
             let ready = self
@@ -60,14 +68,18 @@ impl<I: Io> Shard<I> {
                 .oldest_immutable()
                 .filter(|immutable| immutable.floor.get().is_some());
             match ready {
-                Some(_) if self.health.is_poisoned() && self.closing.get() => return,
+                Some(_) if (hopeless || self.health.is_poisoned()) && self.closing.get() => return,
+                Some(_) if hopeless => next.await,
                 Some(immutable) => match self.flush_one(&immutable).await {
                     Ok(()) => {
                         *self.flush_error.borrow_mut() = None;
-                        self.health.room_again();
+                        if self.mended.get() {
+                            self.health.room_again();
+                        }
                     }
                     Err(error) => {
                         self.flush_failed(&error);
+                        hopeless = error.kind() == ErrorKind::Poisoned;
                         if self.closing.get() {
                             return;
                         }

@@ -89,6 +89,16 @@ pub fn closed() -> Error {
     Error::new(ErrorKind::Closed, "using the database", "it is closed or closing")
 }
 
+/// The error of a request whose core went away without an answer, as only a panic makes it: a write may have become
+/// durable before.
+pub fn gone(writes: bool) -> Error {
+    if !writes {
+        return closed();
+    }
+    let cause = "the core that had the write panicked";
+    Error::new(ErrorKind::OutcomeUnknown, "using the database", cause)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

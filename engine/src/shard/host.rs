@@ -9,15 +9,23 @@ use crate::compaction::pace::Shares;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shard::gate::Gate;
 
-/// Writers that may wait on one core for room, or for their turn while compaction is behind. As many as the mailbox in
-/// front of them holds, so that a burst which fits there fits here; bounded because each holds its batch's bytes. Waiting
-/// is no work, so it does not count against the tasks of a core: reads go on beside it.
-pub const MAX_WAITING_WRITERS: usize = 4096;
+/// Writers that may wait on one core for room, or for their turn while compaction is behind, whatever they hold. As many
+/// as the mailbox in front of them holds, so that a burst which fits there fits here. Waiting is no work, so it does not
+/// count against the tasks of a core: reads go on beside it.
+pub const WAITING_WRITERS: usize = 4096;
+
+/// Beyond those, as many as hold so many bytes in all: ten thousand callers with a small write each are no overload.
+pub const WAITING_BYTES: usize = 64 << 20;
+
+/// Beyond this no more, however small: each has a task, and all are woken when there is room.
+pub const MAX_WAITING_WRITERS: usize = 1 << 17;
 
 /// The core that hosts a few shards, as they see it.
 #[derive(Debug, Default)]
 pub struct Host {
     waiting_writers: Cell<usize>,
+    /// Bytes of the batches that they hold.
+    waiting_bytes: Cell<usize>,
     /// Opened for: a task of the core has ended, or has begun to wait as a writer.
     pub tasks_changed: Gate,
     /// What each shard last asked for.
@@ -26,31 +34,38 @@ pub struct Host {
 
 /// A writer's place among those that wait; given back when dropped.
 #[derive(Debug)]
-pub struct WaitingWriter<'a>(&'a Host);
+pub struct WaitingWriter<'a> {
+    host: &'a Host,
+    bytes: usize,
+}
 
 impl Drop for WaitingWriter<'_> {
     fn drop(&mut self) {
-        self.0.waiting_writers.set(self.0.waiting_writers.get() - 1);
+        let host = self.host;
+        host.waiting_writers.set(host.waiting_writers.get() - 1);
+        host.waiting_bytes.set(host.waiting_bytes.get() - self.bytes);
     }
 }
 
 impl Host {
-    /// A place for one more writer that must wait.
+    /// A place for one more writer that must wait, with a batch of `bytes`.
     ///
     /// # Errors
     /// `Busy` at the bound.
-    pub fn wait_as_writer(&self) -> Result<WaitingWriter<'_>> {
+    pub fn wait_as_writer(&self, bytes: usize) -> Result<WaitingWriter<'_>> {
         let waiting = self.waiting_writers.get();
-        if waiting >= MAX_WAITING_WRITERS {
+        let held = self.waiting_bytes.get() + bytes;
+        if waiting >= MAX_WAITING_WRITERS || (waiting >= WAITING_WRITERS && held > WAITING_BYTES) {
             return Err(Error::new(
                 ErrorKind::Busy,
                 "waiting to write",
-                format!("{waiting} writers of this core wait for room already"),
+                format!("{waiting} writers of this core with {held} bytes wait for room already"),
             ));
         }
         self.waiting_writers.set(waiting + 1);
+        self.waiting_bytes.set(held);
         self.tasks_changed.open();
-        Ok(WaitingWriter(self))
+        Ok(WaitingWriter { host: self, bytes })
     }
 
     /// Writers that wait now.
@@ -97,16 +112,21 @@ mod tests {
         assert_eq!(host.wish(3, shares(100, 30, 20)), shares(100, 30, 20));
     }
 
+    /// The bound was 4,096 writers whatever they held, so that ten thousand callers of a healthy core, one small write
+    /// each, were told that it is busy.
     #[test]
     fn writers_wait_up_to_a_bound_and_leave_their_places() {
         let host = Host::default();
-        let mut places: Vec<_> = (0..MAX_WAITING_WRITERS)
-            .map(|_| host.wait_as_writer().unwrap())
-            .collect();
-        assert_eq!(host.wait_as_writer().unwrap_err().kind(), ErrorKind::Busy);
+        let mut places: Vec<_> = (0..10_000).map(|_| host.wait_as_writer(400).unwrap()).collect();
+        let refused = |bytes| host.wait_as_writer(bytes).err().map(|error| error.kind());
+        assert_eq!(refused(WAITING_BYTES), Some(ErrorKind::Busy), "bytes are bounded");
+        places.extend((places.len()..MAX_WAITING_WRITERS).map(|_| host.wait_as_writer(0).unwrap()));
+        assert_eq!(refused(0), Some(ErrorKind::Busy), "and so are writers");
         places.pop();
-        assert!(host.wait_as_writer().is_ok());
+        assert_eq!(refused(0), None);
+        places.truncate(WAITING_WRITERS - 1);
+        assert_eq!(refused(2 * WAITING_BYTES), None, "a few may hold more");
         drop(places);
-        assert_eq!(host.waiting_writers(), 0);
+        assert_eq!((host.waiting_writers(), host.waiting_bytes.get()), (0, 0));
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::codec::frame::{FrameKind, framed_bytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::Io;
+use crate::io::{File, Io, OpenOptions};
 use crate::shard::Shard;
 use crate::shard::gate::Checkout;
 use crate::shard::group::{Group, Piece};
@@ -224,13 +224,15 @@ impl<I: Io> Shard<I> {
     /// Takes care of an obsolete segment whose recycling has failed. On a full device it is kept, since it is room that
     /// cannot be had anew; after any other failure it goes, so that the next try does not meet the same one.
     async fn give_back_segment(&self, old: u64, error: &Error) {
-        if error.kind() == ErrorKind::NoSpace {
-            self.segments.obsolete.borrow_mut().insert(old);
-        } else {
+        let path = self.config.place.dir.join(segment_file_name(old));
+        if error.kind() != ErrorKind::NoSpace {
             // What cannot be removed now, or has gone already, is no concern before the next open.
-            let path = self.config.place.dir.join(segment_file_name(old));
             let _swept_later = self.io.remove(&path).await;
+        } else if let Ok(file) = self.io.open(&path, OpenOptions::READ).await {
+            let _closed = file.close().await;
+            self.segments.obsolete.borrow_mut().insert(old);
         }
+        // One that has gone, because it was of no use or was renamed already, must not stand before those that are there.
     }
 
     /// Keeps a spare ready and deletes obsolete segments beyond those worth keeping. A failure here hurts nobody yet: the
@@ -269,7 +271,7 @@ impl<I: Io> Shard<I> {
         let spare = self.segments.spare.borrow_mut().take();
         if let Some(spare) = spare {
             // It holds nothing.
-            let _closed = crate::io::File::close(spare.file).await;
+            let _closed = spare.file.close().await;
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Shard<I: Io> {
     obsolete: RefCell<Vec<Rc<Table<I>>>>,
     counters: Counters,
     torn_tail_bytes: u64,
+    /// What recovery found torn was cut off. Until then no group is written, and no room that somebody finds lifts that.
+    mended: Cell<bool>,
     closing: Cell<bool>,
     /// The database is closing: nobody is kept waiting for room, a flush or a merge any more.
     winding_down: Cell<bool>,
@@ -206,14 +208,10 @@ impl<I: Io> Shard<I> {
         let live = self.live();
         let levels = 0..live.tables.len();
         let wal = self.segments.counts();
-        let stall = match self.stall() {
-            Stall::None => String::new(),
-            Stall::Slow { reason, .. } | Stall::Wait(reason) => reason.to_string(),
-        };
         ShardStats {
             shard: self.number(),
             health: self.health.in_words(),
-            stall,
+            stall: self.stall_in_words(),
             operations: counters.operations.get(),
             user_bytes: counters.user_bytes.get(),
             memtable_bytes: self.memory.active_bytes() as u64,

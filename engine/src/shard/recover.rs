@@ -120,6 +120,7 @@ impl<I: Io> Shard<I> {
             obsolete: RefCell::new(Vec::new()),
             counters: Counters::default(),
             torn_tail_bytes,
+            mended: Cell::new(false),
             closing: Cell::new(false),
             winding_down: Cell::new(false),
             close_error: RefCell::new(None),
@@ -132,15 +133,12 @@ impl<I: Io> Shard<I> {
             task_ended: Gate::default(),
         });
         let mut wal = shard.writer_after(&recovered).await?;
-        let mended = match shard.mend(&mut wal).await {
-            Ok(()) => true,
-            Err(error) if error.kind() == ErrorKind::NoSpace => {
-                shard.health.read_only(&error);
-                false
-            }
+        match shard.mend(&mut wal).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NoSpace => shard.health.read_only(&error),
             Err(error) => return Err(error),
-        };
-        shard.begin_tasks(wal, mended);
+        }
+        shard.begin_tasks(wal);
         Ok(shard)
     }
 
@@ -168,6 +166,7 @@ impl<I: Io> Shard<I> {
         if wal.is_torn() {
             self.seal_torn_tail(wal).await?;
         }
+        self.mended.set(true);
         Ok(())
     }
 
@@ -180,12 +179,9 @@ impl<I: Io> Shard<I> {
                 return;
             };
             self.refuse_staged(&error);
-            // Any other failure would have kept the shard from opening; of what it leaves on disk only an open can tell.
-            if error.kind() != ErrorKind::NoSpace || self.winding_down.get() || self.closing.get() {
-                if !self.staging.is_idle() {
-                    // What was acknowledged as `Buffered` in between is not in the log: a close says so.
-                    self.close_error.borrow_mut().get_or_insert(error.clone());
-                }
+            // Of a write whose outcome is unknown only an open can tell what it left. Anything else is tried again.
+            let in_doubt = wal.is_in_doubt() || self.manifest.take().await.is_poisoned();
+            if in_doubt || self.winding_down.get() || self.closing.get() {
                 self.poison(&error);
                 return;
             }
@@ -194,9 +190,9 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn begin_tasks(self: &Rc<Self>, wal: Writer<I>, mended: bool) {
+    fn begin_tasks(self: &Rc<Self>, wal: Writer<I>) {
         self.pressure_changed();
-        self.spawn_task(Class::Foreground, Rc::clone(self).commit_loop(wal, mended));
+        self.spawn_task(Class::Foreground, Rc::clone(self).commit_loop(wal));
         self.spawn_task(Class::Flush, Rc::clone(self).flush_loop());
         self.spawn_task(Class::Compaction, Rc::clone(self).compact_loop());
         self.spawn_task(Class::Maintenance, Rc::clone(self).upkeep_loop());

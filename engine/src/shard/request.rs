@@ -64,6 +64,13 @@ pub enum Op {
     Stats,
 }
 
+impl Op {
+    /// Whether it may change what is stored.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Update { .. })
+    }
+}
+
 impl fmt::Debug for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

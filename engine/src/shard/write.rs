@@ -39,13 +39,8 @@ pub struct Staging {
     oldest: std::cell::Cell<Option<Duration>>,
     /// A flush was asked for: rotate at the next seal, however small the memtable is.
     rotate: std::cell::Cell<bool>,
-}
-
-impl Staging {
-    /// Whether nothing was staged that is not in the log.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.open.borrow().is_empty() && self.in_flight.borrow().is_empty()
-    }
+    /// A batch found no room in the open group.
+    is_full: std::cell::Cell<bool>,
 }
 
 /// A write that has begun.
@@ -69,7 +64,8 @@ impl Begun {
                 Ok(Ok(Answer::Written(sequence))) => Ok(sequence),
                 Ok(Ok(other)) => unreachable!("a write is answered by Written, not {other:?}"),
                 Ok(Err(error)) => Err(error),
-                Err(_) => Err(health::closed()),
+                // The task that owed the answer is gone, which only a panic does to it.
+                Err(_) => Err(health::gone(true)),
             },
         }
     }
@@ -90,14 +86,23 @@ impl<I: Io> Shard<I> {
     /// Whether a batch of this size fits beside what is staged; one larger than the whole bound is let in alone.
     pub(crate) fn fits_staging(&self, batch_bytes: usize) -> bool {
         let open = self.staging.open.borrow().bytes();
-        open == 0 || open + batch_bytes <= self.tuning().staged_bytes
+        let fits = open == 0 || open + batch_bytes <= self.tuning().staged_bytes;
+        if !fits {
+            self.staging.is_full.set(true);
+        }
+        fits
+    }
+
+    /// Whether writers wait for the group in flight, because no more fit into the one behind it.
+    pub(crate) fn staging_is_full(&self) -> bool {
+        self.staging.is_full.get()
     }
 
     /// What keeps that from ending which writers wait for, where it is more than a lack of time.
     pub(crate) fn why_it_lasts(&self, reason: Reason) -> Option<Error> {
         let flush = self.flush_error.borrow().clone();
         match reason {
-            Reason::Level0 { .. } => flush.or_else(|| self.merging.failing()),
+            Reason::Level0 { .. } => flush.or_else(|| self.merging.failing_level0()),
             Reason::Memtables { .. } | Reason::Debt { .. } => flush,
         }
     }
@@ -150,9 +155,9 @@ impl<I: Io> Shard<I> {
     }
 
     /// The one task that writes the WAL. Ends when the shard closes and nothing is left to write; then the log is marked
-    /// as closed cleanly. What recovery found torn comes first, unless it is `mended` already.
-    pub(crate) async fn commit_loop(self: Rc<Self>, mut wal: Writer<I>, mended: bool) {
-        if !mended {
+    /// as closed cleanly. What recovery found torn comes first, unless it is mended already.
+    pub(crate) async fn commit_loop(self: Rc<Self>, mut wal: Writer<I>) {
+        if !self.mended.get() {
             self.mend_in_time(&mut wal).await;
         }
         while self.group_is_due(&wal).await {
@@ -179,7 +184,8 @@ impl<I: Io> Shard<I> {
     async fn group_is_due(&self, wal: &Writer<I>) -> bool {
         loop {
             let next = self.work.wait();
-            if self.health.is_poisoned() {
+            // A log that takes no groups is as good as poisoned, whatever else was made of the health meanwhile.
+            if self.health.is_poisoned() || !wal.is_sound() {
                 if self.last_group_is_due(wal) {
                     return true;
                 }
@@ -224,10 +230,10 @@ impl<I: Io> Shard<I> {
         if wal.is_sound() && !self.staging.open.borrow().is_empty() {
             return true;
         }
-        if let Err(error) = self.health.check() {
-            self.refuse_staged(&error);
+        self.refuse_staged(&self.health.check().err().unwrap_or_else(health::closed));
+        if self.staging.open.take().applied_batches() > 0 {
+            self.close_error.borrow_mut().get_or_insert_with(lost_buffered);
         }
-        drop(self.staging.open.take());
         false
     }
 
@@ -247,6 +253,7 @@ impl<I: Io> Shard<I> {
         let waits = group.has_unapplied();
         *self.staging.in_flight.borrow_mut() = Rc::new(group);
         self.staging.oldest.set(None);
+        self.staging.is_full.set(false);
         let asked = self.staging.rotate.replace(false);
         if asked && self.memory.active_is_empty() {
             // What waits in this group enters the memtable behind its seal, so the rotation comes with the next one. If
@@ -354,6 +361,11 @@ impl<I: Io> Shard<I> {
         let in_flight = self.staging.in_flight.borrow();
         in_flight.newest(key).map(f)
     }
+}
+
+fn lost_buffered() -> Error {
+    let cause = "writes acknowledged as Buffered could not be logged and are lost";
+    Error::new(ErrorKind::Io, "closing a shard", cause)
 }
 
 /// Tells whoever waits; a caller that has gone away no longer wants to know.

@@ -231,6 +231,11 @@ impl<I: Io> Manifest<I> {
         !matches!(self.health, Health::Sound)
     }
 
+    /// Whether a write has failed with an unknown outcome, so that nothing more is written before a reopen.
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self.health, Health::Poisoned(_))
+    }
+
     /// How many failures so far have left in doubt whether their edit is on disk. One that leaves this as it was has
     /// written nothing of its edit under the manifest's name, whatever is in doubt since before.
     pub fn doubts(&self) -> u64 {

@@ -90,6 +90,11 @@ impl<I: Io> Writer<I> {
         self.torn
     }
 
+    /// Whether a write has failed, so that what is on disk behind the last good frame is unknown.
+    pub fn is_in_doubt(&self) -> bool {
+        self.poisoned.is_some()
+    }
+
     /// Whether groups may be written: no write has failed, and no torn tail lies here.
     pub fn is_sound(&self) -> bool {
         self.poisoned.is_none() && !self.torn
