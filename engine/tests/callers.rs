@@ -159,7 +159,7 @@ fn reads_and_closing_get_past_any_number_of_writers_that_wait() {
 /// Of more than 4,096 writers that waited on a healthy core, each for one group to go out, the rest were told that it is
 /// busy.
 #[test]
-fn ten_thousand_writers_of_a_healthy_core_wait_and_are_served() {
+fn six_thousand_writers_of_a_healthy_core_wait_and_are_served() {
     let disk = SimDisk::new();
     run(1, &disk, 2, |machine| async move {
         let mut options = small(1, 1);
@@ -167,7 +167,7 @@ fn ten_thousand_writers_of_a_healthy_core_wait_and_are_served() {
         options.tuning.staged_bytes = 16 << 10;
         options.tuning.memtable_bytes = 64 << 20;
         let db = open(&machine, options).await.unwrap();
-        let puts = (0..10_000_u32).map(|i| {
+        let puts = (0..6_000_u32).map(|i| {
             let db = db.clone();
             async move { db.put(&i.to_be_bytes(), b"value").await }
         });
