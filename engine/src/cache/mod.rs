@@ -4,6 +4,11 @@
 //! flush: a block seen once is the first to go. Values are reference-counted, so evicting one that is being read frees
 //! it when the reader is done. Table numbers are never used twice, so what stays of a removed table can never be found;
 //! [`BlockCache::remove_table`] only gives its room back early.
+//!
+//! Where its time goes (criterion, `benches/sstable.rs`, 100,000 entries of 416 bytes): finding the block's place in a table
+//! takes 0.25 µs and the entry in a block at hand under 0.1 µs, a get through the cache 1.8 µs. What lies between is memory:
+//! the cache's hash table, its slot, the block, its anchors, its bytes, one miss of the processor's caches after the other.
+//! Slots of blocks beside the index entry that names them would spare the first two.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasherDefault, Hash, Hasher};

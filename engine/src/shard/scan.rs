@@ -3,6 +3,10 @@
 //! A page holds on to the memtables and the version it began with, so a flush or merge meanwhile takes nothing from
 //! under it. Between pages only the resume key is kept. What is in memory is walked without awaiting; a page that is there
 //! whole needs no task.
+//!
+//! Over two shards a scan of 100 from cache spends about 100 µs of processor time where one shard alone spends 29: the rest is
+//! the message to the other core and back, in the kernel (membarrier when a core parks, the wake-up, task switches; by
+//! `perf record`). It shrinks with what a runtime's messages cost, and with how long an idle core polls.
 
 use std::ops::Bound;
 use std::rc::Rc;
