@@ -15,6 +15,7 @@
 //! its neighbours, one message per core and pipeline; a key of this core that memory holds is answered in place.
 
 pub mod command;
+pub mod config;
 pub mod connection;
 pub mod cursors;
 pub mod glob;

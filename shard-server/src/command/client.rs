@@ -1,10 +1,79 @@
 //! Commands about the connection: `PING`, `ECHO`, `HELLO`, `CLIENT`, `SELECT`, `QUIT`.
 
-use super::{Action, Call, Failure, takes};
+use super::table::{FAST, STALE, spec};
+use super::{Action, Call, Failure, Keys, Spec, takes};
 use crate::query::Query;
 use crate::resp::number::parse_i64;
 use crate::resp::{Protocol, reply};
 use crate::session::Session;
+
+/// The commands of this file.
+pub static COMMANDS: &[Spec] = &[
+    spec(
+        "client",
+        -2,
+        STALE,
+        Keys::NONE,
+        "connection",
+        "Names and numbers this connection.",
+        client,
+    ),
+    spec(
+        "echo",
+        2,
+        FAST,
+        Keys::NONE,
+        "connection",
+        "Returns its argument.",
+        echo,
+    ),
+    spec(
+        "hello",
+        -1,
+        FAST,
+        Keys::NONE,
+        "connection",
+        "Chooses the protocol.",
+        hello,
+    ),
+    spec(
+        "host:",
+        -1,
+        STALE,
+        Keys::NONE,
+        "connection",
+        "Ends an HTTP request.",
+        http,
+    ),
+    spec("ping", -1, &["fast"], Keys::NONE, "connection", "Answers.", ping),
+    spec(
+        "post",
+        -1,
+        STALE,
+        Keys::NONE,
+        "connection",
+        "Ends an HTTP request.",
+        http,
+    ),
+    spec(
+        "quit",
+        -1,
+        FAST,
+        Keys::NONE,
+        "connection",
+        "Ends the connection.",
+        quit,
+    ),
+    spec(
+        "select",
+        2,
+        FAST,
+        Keys::NONE,
+        "connection",
+        "Accepts database 0.",
+        select,
+    ),
+];
 
 /// Longest name of a client or its library, in bytes: it is shown on one line.
 const MAX_NAME_BYTES: usize = 256;

@@ -4,9 +4,32 @@ use std::ops::Bound;
 
 use corelane::types::MAX_KEY_BYTES;
 
-use super::{Action, Call, Failure};
+use super::table::{READ_MANY, spec};
+use super::{Action, Call, Failure, Keys, Spec};
 use crate::query::{Query, RangeQuery, ScanQuery};
 use crate::resp::number::parse_i64;
+
+/// The commands of this file.
+pub static COMMANDS: &[Spec] = &[
+    spec(
+        "kv.scan",
+        -3,
+        READ_MANY,
+        Keys::NONE,
+        "generic",
+        "Reads a range in key order.",
+        kv_scan,
+    ),
+    spec(
+        "scan",
+        -2,
+        READ_MANY,
+        Keys::NONE,
+        "generic",
+        "Goes through the keys in steps.",
+        scan,
+    ),
+];
 
 /// Keys looked at by one `SCAN` where the client does not say (as in Redis).
 const DEFAULT_COUNT: usize = 10;

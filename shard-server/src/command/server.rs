@@ -2,12 +2,52 @@
 
 use corelane::api::Durability;
 
-use super::table::COMMANDS;
-use super::{Action, Call, Failure, Spec, table, takes};
+use super::table::{ADMIN, STALE, spec};
+use super::{Action, Call, Failure, Keys, Spec, table, takes};
 use crate::glob::{Budget, matches};
 use crate::info::Sections;
 use crate::query::Query;
 use crate::resp::{MAX_BULK_BYTES, Protocol, reply};
+
+/// The commands of this file.
+pub static COMMANDS: &[Spec] = &[
+    spec(
+        "command",
+        -1,
+        STALE,
+        Keys::NONE,
+        "server",
+        "Describes the commands.",
+        command,
+    ),
+    spec(
+        "config",
+        -2,
+        ADMIN,
+        Keys::NONE,
+        "server",
+        "Shows the settings in force.",
+        config,
+    ),
+    spec(
+        "info",
+        -1,
+        STALE,
+        Keys::NONE,
+        "server",
+        "Tells how the server is.",
+        info,
+    ),
+    spec(
+        "shutdown",
+        -1,
+        ADMIN,
+        Keys::NONE,
+        "server",
+        "Drains and ends the server.",
+        shutdown,
+    ),
+];
 
 /// The version of Redis whose commands and words are followed: clients decide by it what they may use.
 pub const REDIS_VERSION: &str = "7.0.0";
@@ -94,8 +134,8 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
 /// `COMMAND [COUNT | LIST | INFO [name …] | DOCS [name …]]`.
 pub fn command(call: &mut Call<'_>) -> Result<Action, Failure> {
     let Some(subcommand) = call.arguments.get(1) else {
-        reply::array(call.out, COMMANDS.len());
-        COMMANDS
+        reply::array(call.out, table::ALL.len());
+        table::ALL
             .iter()
             .for_each(|spec| describe(call.out, spec, call.session.protocol));
         return Ok(Action::Replied);
@@ -103,7 +143,7 @@ pub fn command(call: &mut Call<'_>) -> Result<Action, Failure> {
     let subcommand = subcommand.to_ascii_lowercase();
     let (arity, run): (i32, fn(&mut Call<'_>)) = match subcommand.as_slice() {
         b"count" => (2, |call| {
-            reply::integer(call.out, i64::try_from(COMMANDS.len()).unwrap_or(i64::MAX))
+            reply::integer(call.out, i64::try_from(table::ALL.len()).unwrap_or(i64::MAX))
         }),
         b"list" => (2, list),
         b"info" => (-2, infos),
@@ -121,8 +161,8 @@ pub fn command(call: &mut Call<'_>) -> Result<Action, Failure> {
 }
 
 fn list(call: &mut Call<'_>) {
-    reply::array(call.out, COMMANDS.len());
-    COMMANDS
+    reply::array(call.out, table::ALL.len());
+    table::ALL
         .iter()
         .for_each(|spec| reply::bulk(call.out, spec.name.as_bytes()));
 }
@@ -130,8 +170,8 @@ fn list(call: &mut Call<'_>) {
 fn infos(call: &mut Call<'_>) {
     let protocol = call.session.protocol;
     if call.arguments.count() == 2 {
-        reply::array(call.out, COMMANDS.len());
-        COMMANDS
+        reply::array(call.out, table::ALL.len());
+        table::ALL
             .iter()
             .for_each(|spec| describe(call.out, spec, protocol));
         return;
@@ -165,7 +205,7 @@ fn describe(out: &mut Vec<u8>, spec: &Spec, protocol: Protocol) {
 fn docs(call: &mut Call<'_>) {
     let protocol = call.session.protocol;
     let wanted: Vec<&Spec> = match call.arguments.count() {
-        2 => COMMANDS.iter().collect(),
+        2 => table::ALL.clone(),
         _ => call.arguments.from(2).filter_map(table::find).collect(),
     };
     reply::map(call.out, wanted.len(), protocol);

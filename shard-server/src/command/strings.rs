@@ -2,8 +2,85 @@
 
 use corelane::api::{Batch, Decision, Op, UpdateFn};
 
-use super::{Action, Call, Failure, Shape, durability, update};
+use super::table::{READ, WRITE, WRITE_FAST, spec};
+use super::{Action, Call, Failure, Keys, Shape, Spec, durability, update};
 use crate::resp::number::parse_i64;
+
+/// The commands of this file.
+pub static COMMANDS: &[Spec] = &[
+    spec(
+        "decr",
+        2,
+        WRITE_FAST,
+        Keys::ONE,
+        "string",
+        "Takes one from the number of a key.",
+        decr,
+    ),
+    spec(
+        "decrby",
+        3,
+        WRITE_FAST,
+        Keys::ONE,
+        "string",
+        "Takes from the number of a key.",
+        decrby,
+    ),
+    spec(
+        "get",
+        2,
+        READ,
+        Keys::ONE,
+        "string",
+        "Returns the value of a key.",
+        get,
+    ),
+    spec(
+        "incr",
+        2,
+        WRITE_FAST,
+        Keys::ONE,
+        "string",
+        "Adds one to the number of a key.",
+        incr,
+    ),
+    spec(
+        "incrby",
+        3,
+        WRITE_FAST,
+        Keys::ONE,
+        "string",
+        "Adds to the number of a key.",
+        incrby,
+    ),
+    spec(
+        "mget",
+        -2,
+        READ,
+        Keys::ALL,
+        "string",
+        "Returns the values of keys.",
+        mget,
+    ),
+    spec(
+        "mset",
+        -3,
+        WRITE,
+        Keys::PAIRS,
+        "string",
+        "Sets keys of one shard at once.",
+        mset,
+    ),
+    spec(
+        "set",
+        -3,
+        WRITE,
+        Keys::ONE,
+        "string",
+        "Sets the value of a key.",
+        set,
+    ),
+];
 
 /// `GET key`.
 pub fn get(_: &mut Call<'_>) -> Result<Action, Failure> {

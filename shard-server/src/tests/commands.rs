@@ -319,7 +319,7 @@ fn introspection() {
         format!(
             ":{}\r\n*2\r\n{mget}$-1\r\n*2\r\n$4\r\nsave\r\n$0\r\n\r\n\
              *4\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n$4\r\nsave\r\n$0\r\n\r\n",
-            crate::command::table::COMMANDS.len()
+            crate::command::table::ALL.len()
         )
     );
     let whole = say(&["COMMAND", "COMMAND DOCS", "COMMAND LIST", "INFO", "CONFIG GET *"]);

@@ -68,7 +68,7 @@ proptest! {
 
     #[test]
     fn random_arguments_never_panic(
-        name in proptest::sample::select(crate::command::table::COMMANDS),
+        name in proptest::sample::select(crate::command::table::ALL.as_slice()),
         arguments in proptest::collection::vec(
             prop_oneof![
                 proptest::collection::vec(any::<u8>(), 0..12),
