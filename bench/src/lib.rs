@@ -4,6 +4,7 @@
 //! spec ──> workload ──> load ──> engines          what is asked, how it is begun, whom it is asked of
 //!                   │
 //!                   └──> result ──> stats ──> report     what was found, what it means, how it is shown
+//! servers                                    our server and Redis, by Redis's own client
 //! device, fio, cost                          the machine's own speed and what a run costs it, beside both
 //! ```
 //!
@@ -25,6 +26,7 @@ pub mod machine;
 pub mod report;
 pub mod result;
 pub mod run;
+pub mod servers;
 pub mod spec;
 pub mod stats;
 pub mod suite;

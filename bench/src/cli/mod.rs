@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::device::{self, Stop};
 use crate::error::BenchError;
 use crate::fio;
+use crate::servers;
 
 /// Measures storage engines, the device under them, and both beside each other.
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ pub enum Command {
     Device(device::command::DeviceArgs),
     /// Runs fio's profiles of the same patterns, and says whether fio and the plain loop agree.
     Fio(fio::command::FioArgs),
+    /// Measures our server beside Redis, by redis-benchmark.
+    Servers(servers::command::ServersArgs),
     /// Lists the presets.
     Presets,
 }
@@ -54,6 +57,7 @@ pub fn main(cli: Cli) -> Result<String, BenchError> {
         Command::Report(args) => compare::report(&args),
         Command::Device(args) => device::command::command(&args, &stop),
         Command::Fio(args) => fio::command::command(&args, &stop),
+        Command::Servers(args) => servers::command::command(&args, &stop),
         Command::Presets => Ok(args::presets()),
     }
 }
