@@ -168,14 +168,26 @@ fn about_persistence(page: &mut Page, server: &Server, stats: &Stats) {
 
 fn about_traffic(page: &mut Page, server: &Server, stats: &Stats) {
     page.heading("Stats");
-    page.line("total_connections_received", server.total(|c| &c.connections));
-    page.line("rejected_connections", server.total(|c| &c.rejected));
-    page.line("total_commands_processed", server.total(|c| &c.commands));
-    page.line("total_error_replies", server.total(|c| &c.errors));
-    page.line("total_net_input_bytes", server.total(|c| &c.received_bytes));
-    page.line("total_net_output_bytes", server.total(|c| &c.sent_bytes));
-    page.line("keyspace_hits", server.total(|c| &c.hits));
-    page.line("keyspace_misses", server.total(|c| &c.misses));
+    page.line(
+        "total_connections_received",
+        server.telemetry().total(|c| &c.connections),
+    );
+    page.line("rejected_connections", server.telemetry().total(|c| &c.rejected));
+    page.line(
+        "total_commands_processed",
+        server.telemetry().total(|c| &c.commands),
+    );
+    page.line("total_error_replies", server.telemetry().total(|c| &c.errors));
+    page.line(
+        "total_net_input_bytes",
+        server.telemetry().total(|c| &c.received_bytes),
+    );
+    page.line(
+        "total_net_output_bytes",
+        server.telemetry().total(|c| &c.sent_bytes),
+    );
+    page.line("keyspace_hits", server.telemetry().total(|c| &c.hits));
+    page.line("keyspace_misses", server.telemetry().total(|c| &c.misses));
     page.line("expired_keys", 0);
     page.line("evicted_keys", 0);
     page.line("reads_from_memory", stats.total(|s| s.gets_from_memory));

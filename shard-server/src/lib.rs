@@ -30,6 +30,7 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod store;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -1,6 +1,4 @@
-//! What all connections of the process share: settings, counts, scan cursors, the way to end it.
-//!
-//! Counts are kept per core and added once per round of a connection, so that no cache line travels per command.
+//! What all connections of the process share: settings, telemetry, scan cursors, the way to end it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +8,9 @@ use std::time::Duration;
 
 use corelane::api::Durability;
 
+use crate::command::table;
 use crate::cursors::Cursors;
+use crate::telemetry::{CoreCounts, Telemetry};
 
 /// What was decided at the start and is shown by `INFO` and `CONFIG GET`.
 #[derive(Debug, Clone)]
@@ -27,34 +27,12 @@ pub struct Settings {
     pub cores: usize,
 }
 
-/// Counts of one core.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct CoreCounts {
-    /// Connections accepted.
-    pub connections: AtomicU64,
-    /// Connections turned away at the limit.
-    pub rejected: AtomicU64,
-    /// Commands run.
-    pub commands: AtomicU64,
-    /// Commands answered with an error.
-    pub errors: AtomicU64,
-    /// Bytes received.
-    pub received_bytes: AtomicU64,
-    /// Bytes sent.
-    pub sent_bytes: AtomicU64,
-    /// Lookups by commands that found their key.
-    pub hits: AtomicU64,
-    /// Lookups by commands that did not.
-    pub misses: AtomicU64,
-}
-
 /// The process as its connections see it.
 pub struct Server {
     /// What was decided at the start.
     pub settings: Settings,
     address: OnceLock<SocketAddr>,
-    cores: Box<[CoreCounts]>,
+    telemetry: Telemetry,
     clients: AtomicUsize,
     last_client: AtomicU64,
     cursors: Mutex<Cursors>,
@@ -79,11 +57,11 @@ impl Drop for Seat<'_> {
 impl Server {
     /// A server that has not begun to listen. `stop` asks the process to end, as SIGTERM does.
     pub fn new(settings: Settings, stop: impl Fn() + Send + Sync + 'static) -> Self {
-        let cores = (0..settings.cores).map(|_| CoreCounts::default()).collect();
+        let telemetry = Telemetry::new(settings.cores, table::ALL.len());
         Self {
             settings,
             address: OnceLock::new(),
-            cores,
+            telemetry,
             clients: AtomicUsize::new(0),
             last_client: AtomicU64::new(0),
             cursors: Mutex::default(),
@@ -109,17 +87,14 @@ impl Server {
         now.saturating_sub(self.started.get().copied().unwrap_or(now))
     }
 
-    /// The counts of one core.
-    pub fn counts(&self, core: usize) -> &CoreCounts {
-        &self.cores[core]
+    /// What the server counts of itself.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
-    /// One count over all cores.
-    pub fn total(&self, count: impl Fn(&CoreCounts) -> &AtomicU64) -> u64 {
-        self.cores
-            .iter()
-            .map(|core| count(core).load(Ordering::Relaxed))
-            .sum()
+    /// The counts of one core.
+    pub fn counts(&self, core: usize) -> &CoreCounts {
+        &self.telemetry.core(core).counts
     }
 
     /// A place for one more client; `None` at the limit.
