@@ -1,9 +1,9 @@
-//! The `corelane` server binary: flags in, exit status out.
+//! The `corelane` binary: flags in, exit status out.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use corelane_server::options::Cli;
+use corelane_server::options::{Cli, Command};
 use corelane_server::serve::serve;
 
 fn main() -> ExitCode {
@@ -14,7 +14,11 @@ fn main() -> ExitCode {
         report(panic);
         std::process::abort();
     }));
-    match Cli::parse().options().and_then(serve) {
+    let outcome = match Cli::parse().command() {
+        Command::Serve(flags) => flags.load().and_then(|loaded| serve(&loaded)),
+        Command::Config(command) => command.run().map(|text| print!("{text}")),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("corelane: {why}");

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use corelane::api::{Db, Durability};
+use corelane::api::Db;
 use corelane::io::checks;
 use corelane::io::glommio::available_cores;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +16,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
-use crate::options::ServeOptions;
+use crate::config::storage::Durability;
+use crate::config::{Config, Loaded};
 use crate::server::{Server, Settings};
 use crate::service::RespService;
 
@@ -25,18 +26,20 @@ use crate::service::RespService;
 ///
 /// # Errors
 /// Why it did not start, or did not close cleanly, in words for an operator.
-pub fn serve(options: ServeOptions) -> Result<(), String> {
-    refuse_used(options.address)?;
-    raise_open_files(options.max_clients);
+pub fn serve(loaded: &Loaded) -> Result<(), String> {
+    let config = &loaded.config;
+    let address = config.server.address();
+    refuse_used(address)?;
+    raise_open_files(config.limits.clients);
     let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
-    let cores = options.cores.clone().unwrap_or_else(available_cores);
-    check_machine(&options.data_dir, cores.len())?;
+    let cores = config.server.core_list()?.unwrap_or_else(available_cores);
+    check_machine(&config.storage.data_dir, cores.len())?;
     let server = Arc::new(Server::new(
         Settings {
-            address: options.address,
-            data_dir: options.data_dir.clone(),
-            durability: options.durability,
-            max_clients: options.max_clients,
+            address,
+            data_dir: config.storage.data_dir.clone(),
+            durability: config.storage.durability.into(),
+            max_clients: config.limits.clients,
             cores: cores.len(),
         },
         || {
@@ -45,14 +48,14 @@ pub fn serve(options: ServeOptions) -> Result<(), String> {
         },
     ));
     let (started, starts) = mpsc::channel();
-    let db = open(&options, &cores, RespService::new(Arc::clone(&server), started))?;
+    let db = open(config, &cores, RespService::new(Arc::clone(&server), started))?;
     let listening = starts.iter().take(cores.len()).collect::<Result<Vec<_>, _>>();
     if let Err(why) = listening {
         // The reason for not starting is the one to tell.
         let _second = db.blocking().close();
         return Err(why);
     }
-    announce(&options, &cores, &server, &db);
+    announce(config, &cores, &server, &db);
     let signal = signals.forever().next().unwrap_or(SIGTERM);
     say(format_args!(
         "{}: draining",
@@ -134,13 +137,14 @@ fn end_signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT])
 }
 
-fn open(options: &ServeOptions, cores: &[usize], service: RespService) -> Result<Db, String> {
-    let mut builder = Db::builder(&options.data_dir)
+fn open(config: &Config, cores: &[usize], service: RespService) -> Result<Db, String> {
+    let storage = &config.storage;
+    let mut builder = Db::builder(&storage.data_dir)
         .cores(cores.to_vec())
-        .durability(options.durability)
-        .cache_bytes(options.cache_bytes)
-        .memtable_bytes(options.memtable_bytes);
-    if let Some(shards) = options.shards {
+        .durability(storage.durability.into())
+        .cache_bytes(storage.cache_bytes())
+        .memtable_bytes(storage.memtable_bytes());
+    if let Some(shards) = storage.shards {
         builder = builder.shards(shards);
     }
     builder
@@ -149,10 +153,10 @@ fn open(options: &ServeOptions, cores: &[usize], service: RespService) -> Result
         .map_err(|error| error.to_string())
 }
 
-fn announce(options: &ServeOptions, cores: &[usize], server: &Server, db: &Db) {
-    let address = server.address().unwrap_or(options.address);
+fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db) {
+    let address = server.address().unwrap_or(config.server.address());
     let shards = db.blocking().stats().map_or(0, |stats| stats.shards.len());
-    let durability = match options.durability {
+    let durability = match config.storage.durability {
         Durability::Sync => "sync: a write is answered once it is on stable storage",
         Durability::Buffered => "buffered: a write is answered before it is on stable storage",
         Durability::None => "none: writes are not logged; a crash loses those since the last flush",
@@ -161,7 +165,10 @@ fn announce(options: &ServeOptions, cores: &[usize], server: &Server, db: &Db) {
         "corelane {} listens on {address}",
         env!("CARGO_PKG_VERSION")
     ));
-    say(format_args!("  data        {}", options.data_dir.display()));
+    say(format_args!(
+        "  data        {}",
+        config.storage.data_dir.display()
+    ));
     say(format_args!("  cores       {cores:?}, shards {shards}"));
     say(format_args!("  durability  {durability}"));
     say(format_args!(

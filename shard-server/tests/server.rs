@@ -326,7 +326,7 @@ fn what_cannot_start_says_why_and_fails() {
     let cases: [(&std::path::Path, &[&str], &str); 4] = [
         (&data, &[], "close the other opener first"),
         (&other, &["--port", &port], "somebody listens there already"),
-        (&other, &["--bind", "0.0.0.0"], "no authentication"),
+        (&other, &["--bind", "0.0.0.0"], "without authentication"),
         (&other, &["--cores", "x"], "neither a core's number nor a range"),
     ];
     for (data, flags, why) in cases {

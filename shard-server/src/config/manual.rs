@@ -1,0 +1,108 @@
+//! The manual: one row a key, in the order of the configuration file. `corelane config default` prints it.
+
+use super::keys::Key;
+use super::keys::Kind::{Address, Choice, Flag, List, Number, Text};
+
+/// What each section is, in the order of the configuration file.
+pub static SECTIONS: &[(&str, &str)] = &[
+    ("server", "The data plane: the Redis protocol."),
+    ("storage", "The engine."),
+    (
+        "limits",
+        "What clients may make the server hold or do. Bytes are bytes, _ms milliseconds.",
+    ),
+    ("tls", "Certificates of both planes."),
+    ("cluster", "One port a core."),
+    (
+        "admin",
+        "The HTTP plane: REST, metrics, health. Bytes are bytes, _ms milliseconds.",
+    ),
+    ("log", "What is logged, how, and where."),
+    (
+        "users",
+        "Who may use the server. Without any user, everybody who reaches it may do everything.",
+    ),
+];
+
+const fn key(name: &'static str, kind: super::keys::Kind, about: &'static str) -> Key {
+    Key { name, kind, about }
+}
+
+/// Every key.
+#[rustfmt::skip]
+pub static KEYS: &[Key] = &[
+    key("server.bind", Address,
+        "The address on which Redis clients are served. One beyond this machine needs [[users]]."),
+    key("server.port", Number(0, 65_535), "Its port; 0 lets the kernel choose."),
+    key("server.cores", Text,
+        "The cores to run on, such as \"0-1\" or \"0,2-3\". Not set: all that the process may use."),
+    key("server.protected_mode", Flag, "Refuse to listen beyond this machine while there are no users."),
+    key("storage.data_dir", Text, "Directory of the data; created if it is not there."),
+    key("storage.shards", Number(1, 1000),
+        "Number of shards, fixed when the data is created. Not set: one a core."),
+    key("storage.durability", Choice(&["sync", "buffered", "none"]),
+        "When a write is acknowledged: once on stable storage, once staged for it, or never logged."),
+    key("storage.cache_mib", Number(1, 1 << 24), "Block cache in MiB, over all shards."),
+    key("storage.memtable_mib", Number(1, 2048),
+        "Size in MiB at which a shard's memtable is written out as a table."),
+    key("limits.clients", Number(1, 1_000_000), "Most clients at once; more are told so and turned away."),
+    key("limits.idle_ms", Number(0, u64::MAX),
+        "A client that sends nothing for so long is disconnected; 0 for never."),
+    key("limits.unknown_arguments", Number(1, 1_000_000),
+        "Before it has said who it is: arguments of one command."),
+    key("limits.unknown_argument_bytes", Number(64, 1 << 30), "... bytes of one argument."),
+    key("limits.unknown_input_bytes", Number(1024, 1 << 40), "... bytes that it may send in all."),
+    key("limits.unknown_output_bytes", Number(1024, 1 << 40), "... bytes of answers that may wait for it."),
+    key("limits.unknown_ms", Number(1, u64::MAX), "... and how long it may take."),
+    key("limits.arguments", Number(1, 1_000_000), "Arguments of one command that does not take many keys."),
+    key("limits.arguments_of_keys", Number(1, 1_000_000), "Arguments of one command that takes many keys."),
+    key("limits.command_bytes", Number(1024, 1 << 30), "Bytes of one whole command."),
+    key("limits.output_hard_bytes", Number(1024, 1 << 40),
+        "Answers that wait for a client beyond this end it."),
+    key("limits.output_soft_bytes", Number(1024, 1 << 40),
+        "Answers that wait beyond this for limits.output_soft_ms end it."),
+    key("limits.output_soft_ms", Number(1, u64::MAX), "How long they may."),
+    key("limits.output_stalled_ms", Number(1, u64::MAX),
+        "A send that moves nothing for so long ends its client, however little waits."),
+    key("limits.clients_bytes", Number(1 << 20, 1 << 44),
+        "Bytes held for all clients together; beyond it the one that holds most is disconnected."),
+    key("tls.port", Number(0, 65_535), "Port on which Redis clients speak TLS; 0 for none."),
+    key("tls.cert", Text, "Certificate and chain, a PEM file; read again at SIGHUP."),
+    key("tls.key", Text, "Its private key, a PEM file; read again at SIGHUP."),
+    key("tls.client_ca", Text,
+        "Who must have signed the certificates of clients, a PEM file. Not set: clients need none."),
+    key("cluster.enabled", Flag,
+        "Give each core a port of its own, for clients of the Redis Cluster protocol."),
+    key("cluster.first_port", Number(0, 65_535),
+        "The first core's port, the others' follow; 0: the one behind server.port."),
+    key("cluster.announce_host", Text,
+        "The host that clients are told to connect to. Not set: the bind address."),
+    key("users[].name", Text, "The name; \"default\" is who logs in without one."),
+    key("users[].role", Choice(&["read", "write", "admin"]),
+        "What the user may do; each role may do what those before it may."),
+    key("users[].secret_hash", Text, "The secret as `corelane user hash` prints it."),
+    key("admin.enabled", Flag, "Whether there is an HTTP plane: REST, metrics, health."),
+    key("admin.bind", Address, "Its address. One beyond this machine needs [[users]]."),
+    key("admin.port", Number(0, 65_535),
+        "Its port; 0 lets the kernel choose. Not set: 7380, or none with a warning where that is taken."),
+    key("admin.tls", Flag, "Speak TLS, with the certificate of [tls]."),
+    key("admin.hosts", List, "Names by which clients may call it, besides its address and localhost."),
+    key("admin.cors_origins", List,
+        "Origins whose pages may call it from a browser, such as \"https://ops.example\"."),
+    key("admin.body_bytes", Number(1024, 1 << 30), "Longest body of a request."),
+    key("admin.request_ms", Number(1, 3_600_000), "How long a request may take."),
+    key("admin.requests", Number(1, 65_536),
+        "Most requests that are worked on at once; more wait their turn."),
+    key("admin.rate_per_s", Number(0, 1_000_000),
+        "Requests a second that one peer may make in the long run; 0: as many as it likes."),
+    key("admin.rate_burst", Number(1, 1_000_000), "Requests that it may make at once."),
+    key("log.level", Choice(&["error", "warn", "info", "debug", "trace"]),
+        "How much is logged. It can be changed while running."),
+    key("log.format", Choice(&["text", "json"]), "Lines for people, or one JSON object a line."),
+    key("log.file", Text, "File to log to. Not set: standard error."),
+    key("log.show_keys", Flag, "Whether keys may be named in log lines; values never are."),
+    key("log.slow_us", Number(0, u64::MAX),
+        "Operations that take longer than so many microseconds are logged; 0 for none."),
+    key("log.lines", Number(64, 1 << 20),
+        "Lines that may wait to be written; beyond them lines are lost, and counted."),
+];
