@@ -14,6 +14,9 @@ pub const MAX_KEY_BYTES: usize = 64 * 1024;
 /// Longest value in bytes (inclusive). The empty value is a value.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Bytes of the time that a stored value of [`Kind::PutUntil`] begins with.
+pub const EXPIRY_BYTES: usize = 8;
+
 /// Longest encoded batch in bytes: one value of the greatest length, its key, and room beside them.
 pub const MAX_BATCH_BYTES: usize = 72 * 1024 * 1024;
 
@@ -28,11 +31,14 @@ pub enum Kind {
     Tombstone = 0,
     /// The key has this value.
     Put = 1,
+    /// The key has a value up to a time. What is stored begins with that time: [`EXPIRY_BYTES`] of milliseconds since the
+    /// Unix epoch, little-endian; the value follows.
+    PutUntil = 2,
 }
 
 /// Kinds reserved for what comes next, so that today's readers refuse them by name:
-/// 2 a put with an expiry, 3 a range delete, 4 a value kept in a value file, 5 a merge operand, 6 a prepared batch.
-pub const RESERVED_KINDS: std::ops::RangeInclusive<u8> = 2..=6;
+/// 3 a range delete, 4 a value kept in a value file, 5 a merge operand, 6 a prepared batch.
+pub const RESERVED_KINDS: std::ops::RangeInclusive<u8> = 3..=6;
 
 impl Kind {
     /// The kind of this stored byte; `None` for a byte this version does not know.
@@ -40,7 +46,60 @@ impl Kind {
         match byte {
             0 => Some(Self::Tombstone),
             1 => Some(Self::Put),
+            2 => Some(Self::PutUntil),
             _ => None,
+        }
+    }
+
+    /// Whether an entry of this kind can have a stored value of so many bytes.
+    #[inline]
+    pub fn admits(self, stored_bytes: usize) -> bool {
+        match self {
+            Self::Tombstone => stored_bytes == 0,
+            Self::Put => stored_bytes <= MAX_VALUE_BYTES,
+            Self::PutUntil => (EXPIRY_BYTES..=MAX_VALUE_BYTES + EXPIRY_BYTES).contains(&stored_bytes),
+        }
+    }
+}
+
+/// Whether what ends at `expires_ms` is over at `now_ms`, both in ms since the Unix epoch. It is still there in the
+/// millisecond that it ends in, as in Redis.
+#[inline]
+pub fn is_expired(expires_ms: u64, now_ms: u64) -> bool {
+    now_ms > expires_ms
+}
+
+/// What a put says of its key: the user's value, and when it ends (ms since the Unix epoch) if it ever does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content<'a> {
+    /// The value as the user put it.
+    pub value: &'a [u8],
+    /// When it ends; `None` for never.
+    pub expires_ms: Option<u64>,
+}
+
+impl<'a> Content<'a> {
+    /// Takes a stored value of this kind apart; `None` for a tombstone.
+    ///
+    /// # Panics
+    /// If the kind does not [admit](Kind::admits) such a value: every reader of stored bytes has checked that.
+    #[inline]
+    pub fn of(kind: Kind, stored: &'a [u8]) -> Option<Self> {
+        match kind {
+            Kind::Tombstone => None,
+            Kind::Put => Some(Self {
+                value: stored,
+                expires_ms: None,
+            }),
+            Kind::PutUntil => {
+                let (expires, value) = stored
+                    .split_first_chunk::<EXPIRY_BYTES>()
+                    .expect("a stored value of this kind was checked to begin with its time");
+                Some(Self {
+                    value,
+                    expires_ms: Some(u64::from_le_bytes(*expires)),
+                })
+            }
         }
     }
 }
@@ -67,11 +126,17 @@ pub struct Entry<'a> {
     pub sequence: Sequence,
     /// What this entry says.
     pub kind: Kind,
-    /// The value; empty for a tombstone.
+    /// The value as stored: empty for a tombstone, behind its time for [`Kind::PutUntil`].
     pub value: &'a [u8],
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// What it says of its key; `None` for a tombstone.
+    #[inline]
+    pub fn content(&self) -> Option<Content<'a>> {
+        Content::of(self.kind, self.value)
+    }
+
     /// The packed trailer of this entry.
     pub fn trailer(&self) -> u64 {
         pack_trailer(self.sequence, self.kind)
@@ -121,7 +186,7 @@ mod tests {
     #[test]
     fn a_trailer_keeps_both_parts_at_their_extremes() {
         for sequence in [0, 1, MAX_SEQUENCE] {
-            for kind in [Kind::Tombstone, Kind::Put] {
+            for kind in [Kind::Tombstone, Kind::Put, Kind::PutUntil] {
                 assert_eq!(
                     unpack_trailer(pack_trailer(sequence, kind)),
                     Some((sequence, kind))
@@ -135,6 +200,27 @@ mod tests {
         for byte in RESERVED_KINDS {
             assert_eq!(Kind::from_byte(byte), None);
             assert_eq!(unpack_trailer((9 << 8) | u64::from(byte)), None);
+        }
+    }
+
+    #[test]
+    fn a_stored_value_is_taken_apart_by_its_kind() {
+        let content = |kind, stored| Content::of(kind, stored).map(|c| (c.value, c.expires_ms));
+        assert_eq!(content(Kind::Tombstone, b""), None);
+        assert_eq!(content(Kind::Put, b"v"), Some((b"v".as_slice(), None)));
+        let stored = [&513_u64.to_le_bytes()[..], b"v"].concat();
+        assert_eq!(
+            content(Kind::PutUntil, &stored),
+            Some((b"v".as_slice(), Some(513)))
+        );
+        assert!(!is_expired(513, 513) && is_expired(513, 514));
+        for (kind, least, most) in [
+            (Kind::Tombstone, 0, 0),
+            (Kind::Put, 0, MAX_VALUE_BYTES),
+            (Kind::PutUntil, EXPIRY_BYTES, MAX_VALUE_BYTES + EXPIRY_BYTES),
+        ] {
+            assert!(kind.admits(least) && kind.admits(most) && !kind.admits(most + 1));
+            assert!(least == 0 || !kind.admits(least - 1));
         }
     }
 

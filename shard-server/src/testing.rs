@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane::api::{Answer, Decision, Durability, Op, Outcome, Page, ScanRange, ShardStats, Stats};
+use corelane::api::{Answer, Decision, Durability, Found, Op, Outcome, Page, ScanRange, ShardStats, Stats};
 use corelane::codec::batch;
 use corelane::io::Stream;
 use corelane::types::Kind;
@@ -71,21 +71,27 @@ impl MemoryStore {
                     match op.kind {
                         Kind::Put => data.insert(op.key.to_vec(), op.value.to_vec()),
                         Kind::Tombstone => data.remove(op.key),
+                        Kind::PutUntil => unreachable!("the server writes no value that ends"),
                     };
                 }
                 Ok(Answer::Written(1))
             }
-            Op::Update { key, apply, .. } => match apply(data.get(&key).map(Vec::as_slice)) {
-                Decision::Put(value) => {
-                    data.insert(key, value);
-                    Ok(Answer::Written(1))
-                }
-                Decision::Delete => {
-                    data.remove(&key);
-                    Ok(Answer::Written(1))
-                }
-                Decision::Keep => Ok(Answer::Written(0)),
-            },
+            Op::Update { key, apply, .. } => {
+                let value = data.get(&key).map(Vec::as_slice);
+                let found = Found {
+                    value,
+                    expires_ms: None,
+                    version: u64::from(value.is_some()),
+                    now_ms: 0,
+                };
+                match apply(found) {
+                    Decision::Put(value) => data.insert(key, value),
+                    Decision::PutUntil(..) => unreachable!("the server writes no value that ends"),
+                    Decision::Delete => data.remove(&key),
+                    Decision::Keep => return Ok(Answer::Written(0)),
+                };
+                Ok(Answer::Written(1))
+            }
             other => unreachable!("a connection does not send {other:?}"),
         }
     }

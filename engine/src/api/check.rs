@@ -23,18 +23,20 @@ pub(super) fn check(slots: &SlotTable, shard: u16, op: &Op) -> Result<()> {
     }
     match op {
         Op::Get { key, at } => {
-            check_key(key)?;
-            check_shard(slots, shard, key)?;
+            check_owned_key(slots, shard, key)?;
             check_sequence(*at)
         }
-        Op::Update { key, .. } => {
-            check_key(key)?;
-            check_shard(slots, shard, key)
-        }
+        Op::Look { key, .. } | Op::Update { key, .. } => check_owned_key(slots, shard, key),
+        Op::Transact { keys, .. } => keys.iter().try_for_each(|key| check_owned_key(slots, shard, key)),
         Op::Write { batch, .. } => batch.keys().try_for_each(|key| check_shard(slots, shard, key)),
         Op::Scan(range) => check_sequence(range.at),
         Op::Count | Op::Flush | Op::Compact | Op::Stats => Ok(()),
     }
+}
+
+fn check_owned_key(slots: &SlotTable, shard: u16, key: &[u8]) -> Result<()> {
+    check_key(key)?;
+    check_shard(slots, shard, key)
 }
 
 fn check_shard(slots: &SlotTable, shard: u16, key: &[u8]) -> Result<()> {
@@ -98,6 +100,21 @@ mod tests {
         }
     }
 
+    fn look(key: Vec<u8>) -> Op {
+        Op::Look {
+            key,
+            look: Box::new(|_| ()),
+        }
+    }
+
+    fn transact(keys: &[&[u8]]) -> Op {
+        Op::Transact {
+            keys: keys.iter().map(|key| key.to_vec()).collect(),
+            apply: Box::new(|_| Batch::new()),
+            durability: Durability::Sync,
+        }
+    }
+
     /// A write to a shard that did not own its keys was run: it was lost to every reader, and asked of a shard that was
     /// on no core it ended the core.
     #[test]
@@ -112,6 +129,12 @@ mod tests {
             assert_eq!(refused(shard, &write(&[b"{a}1", b"{a}2"])), expected, "{shard}");
             assert_eq!(refused(shard, &update(b"{a}".to_vec())), expected, "{shard}");
             assert_eq!(refused(shard, &get), expected, "{shard}");
+            assert_eq!(refused(shard, &look(b"{a}".to_vec())), expected, "{shard}");
+            assert_eq!(
+                refused(shard, &transact(&[b"{a}1", b"{a}2"])),
+                expected,
+                "{shard}"
+            );
             assert_eq!(refused(shard, &Op::Count), None);
             assert_eq!(refused(shard, &write(&[])), None);
         }
@@ -119,6 +142,10 @@ mod tests {
         let stranger = (0..=u8::MAX).find(|&i| slots.shard_of_key(&[i]) != home).unwrap();
         assert_eq!(
             refused(home, &write(&[b"{a}", &[stranger]])),
+            Some(ErrorKind::CrossShard)
+        );
+        assert_eq!(
+            refused(home, &transact(&[b"{a}", &[stranger]])),
             Some(ErrorKind::CrossShard)
         );
         assert_eq!(refused(SHARDS, &Op::Count), Some(ErrorKind::InvalidOptions));

@@ -20,7 +20,7 @@ use crate::shard::health::{closed, gone};
 use crate::shard::host::Host;
 use crate::shard::page::Page;
 use crate::shard::read::Resident;
-use crate::shard::request::{Answer, Op, Outcome, ScanRange};
+use crate::shard::request::{Answer, Found, Op, Outcome, ScanRange};
 use crate::shard::scan::Scan;
 use crate::shard::sequence::Snapshot;
 
@@ -162,10 +162,14 @@ impl<I: Io> Core<I> {
     /// given the value, or `None` for a key that is not there.
     pub fn get_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
         let shard = self.0.shards[usize::from(self.shard_of(key))].as_ref()?;
-        match shard.get_resident(key, f) {
-            Resident::Known(answer) => Some(answer),
-            Resident::Unknown => None,
-        }
+        shard.get_resident(key, f).known()
+    }
+
+    /// Looks at a key without awaiting, as [`Core::get_resident`] does, its expiry and version included. It asks the clock
+    /// each time, which a look at the value alone does only where the value ends.
+    pub fn look_resident<R>(&self, key: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Option<R> {
+        let shard = self.0.shards[usize::from(self.shard_of(key))].as_ref()?;
+        shard.look_resident(key, f).known()
     }
 
     /// Runs requests, each to its shard, wherever that lives: one message a core. Requests to one core run in order;
@@ -446,6 +450,13 @@ fn serve_at_once<I: Io>(
                 None
             }
             Resident::Unknown => Some((Op::Get { key, at: None }, answer)),
+        },
+        Op::Look { key, look } => match ops::look_at_once(shard, &key, look) {
+            Ok(outcome) => {
+                let _gone = answer.send(outcome);
+                None
+            }
+            Err(look) => Some((Op::Look { key, look }, answer)),
         },
         Op::Write { batch, durability } => match shard.admitted_now(batch.encoded().len()) {
             Ok(true) => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api::builder::{Builder, Options};
+use crate::api::check;
 use crate::api::core::{Service, scan_all};
 use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::api::ops::Routed;
@@ -16,7 +17,7 @@ use crate::io::glommio::{CoreThread, StartOptions, start};
 use crate::shard::batch::{Batch, check_key};
 use crate::shard::health::{closed, gone};
 use crate::shard::page::Page;
-use crate::shard::request::{Answer, Decision, Op, Outcome, ScanRange};
+use crate::shard::request::{Answer, Decision, Found, Op, Outcome, ScanRange};
 use crate::shard::sequence::Snapshot;
 use crate::shard::stats::ShardStats;
 use crate::types::Durability;
@@ -131,6 +132,19 @@ impl Db {
     /// As for [`Db::put`].
     pub async fn delete(&self, key: &[u8]) -> Result<()> {
         self.delete_with(key, self.0.launch.options().durability).await
+    }
+
+    /// Sets `key` to `value` up to `expires_ms` (ms since the Unix epoch) at the default durability. It is still there in the
+    /// millisecond that it ends in; a time that has passed leaves the key absent.
+    ///
+    /// # Errors
+    /// As for [`Db::put`].
+    pub async fn put_until(&self, key: &[u8], value: &[u8], expires_ms: u64) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.put_until(key, value, expires_ms)?;
+        let shard = self.routes()?.slots.shard_of_key(key);
+        self.write_to(shard, batch, self.0.launch.options().durability)
+            .await
     }
 
     /// Removes `key`, acknowledged at `durability`.
@@ -249,11 +263,23 @@ impl Db {
         key: &[u8],
         apply: impl FnOnce(Option<&[u8]>) -> (Decision, R) + Send + 'static,
     ) -> Result<R> {
+        self.update_found(key, move |found| apply(found.value)).await
+    }
+
+    /// As [`Db::update`], with the key's expiry, version and the shard's clock beside its value.
+    ///
+    /// # Errors
+    /// As for [`Db::update`].
+    pub async fn update_found<R: Send + 'static>(
+        &self,
+        key: &[u8],
+        apply: impl FnOnce(Found<'_>) -> (Decision, R) + Send + 'static,
+    ) -> Result<R> {
         check_key(key)?;
         let shard = self.routes()?.slots.shard_of_key(key);
         let (sender, result) = oneshot::channel();
-        let apply = Box::new(move |present: Option<&[u8]>| {
-            let (decision, result) = apply(present);
+        let apply = Box::new(move |found: Found<'_>| {
+            let (decision, result) = apply(found);
             let _gone = sender.send(result);
             decision
         });
@@ -268,6 +294,51 @@ impl Db {
         )
         .await?;
         result.try_recv().map_err(|_| closed())
+    }
+
+    /// Reads several keys, decides and writes one batch, on the core that owns them and with nothing in between; returns
+    /// what `apply` returned beside the batch, once that is acknowledged at the default durability. All keys, read and
+    /// written, belong to one shard: give them one `{hash tag}`. `apply` sees the keys in the order of `keys`.
+    ///
+    /// # Errors
+    /// `CrossShard` where the keys belong to several shards; else as for [`Db::update`].
+    pub async fn transact<K: AsRef<[u8]>, R: Send + 'static>(
+        &self,
+        keys: &[K],
+        apply: impl FnOnce(&[Found<'_>]) -> (Batch, R) + Send + 'static,
+    ) -> Result<R> {
+        let slots = &self.routes()?.slots;
+        let shard = keys.first().map_or(0, |key| slots.shard_of_key(key.as_ref()));
+        let (sender, result) = oneshot::channel();
+        let op = Op::Transact {
+            keys: keys.iter().map(|key| key.as_ref().to_vec()).collect(),
+            apply: Box::new(move |found: &[Found<'_>]| {
+                let (batch, result) = apply(found);
+                let _gone = sender.send(result);
+                batch
+            }),
+            durability: self.0.launch.options().durability,
+        };
+        check::check(slots, shard, &op)?;
+        self.ask(shard, op).await?;
+        result.try_recv().map_err(|_| closed())
+    }
+
+    /// When `key` ends: `None` where it is not there, `Some(None)` where it never does, else the time in ms since the Unix
+    /// epoch.
+    ///
+    /// # Errors
+    /// As for [`Db::get`].
+    pub async fn expiry(&self, key: &[u8]) -> Result<Option<Option<u64>>> {
+        check_key(key)?;
+        let shard = self.routes()?.slots.shard_of_key(key);
+        let (sender, expiry) = oneshot::channel();
+        let look = Box::new(move |found: Found<'_>| {
+            let _gone = sender.send(found.value.map(|_| found.expires_ms));
+        });
+        let key = key.to_vec();
+        self.ask(shard, Op::Look { key, look }).await?;
+        expiry.try_recv().map_err(|_| closed())
     }
 
     /// One page of a range in key order over all shards, as of one moment: at most `limit` entries (0: a default of
@@ -504,6 +575,46 @@ impl Blocking<'_> {
         apply: impl FnOnce(Option<&[u8]>) -> (Decision, R) + Send + 'static,
     ) -> Result<R> {
         block_on(self.0.update(key, apply))
+    }
+
+    /// [`Db::put_until`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_until(self, key: &[u8], value: &[u8], expires_ms: u64) -> Result<()> {
+        block_on(self.0.put_until(key, value, expires_ms))
+    }
+
+    /// [`Db::expiry`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn expiry(self, key: &[u8]) -> Result<Option<Option<u64>>> {
+        block_on(self.0.expiry(key))
+    }
+
+    /// [`Db::update_found`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update_found<R: Send + 'static>(
+        self,
+        key: &[u8],
+        apply: impl FnOnce(Found<'_>) -> (Decision, R) + Send + 'static,
+    ) -> Result<R> {
+        block_on(self.0.update_found(key, apply))
+    }
+
+    /// [`Db::transact`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn transact<K: AsRef<[u8]>, R: Send + 'static>(
+        self,
+        keys: &[K],
+        apply: impl FnOnce(&[Found<'_>]) -> (Batch, R) + Send + 'static,
+    ) -> Result<R> {
+        block_on(self.0.transact(keys, apply))
     }
 
     /// [`Db::scan`].

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::io::mailbox::{Receiver, Sender, mailbox};
 use crate::io::{Class, Io};
 use crate::shard::Shard;
-use crate::shard::config::{Place, ShardConfig};
+use crate::shard::config::{Owner, Place, ShardConfig};
 use crate::shard::gate::Gate;
 use crate::shard::health::closed;
 use crate::shard::host::Host;
@@ -506,6 +506,7 @@ fn split<T>(outcomes: Vec<Result<T>>) -> (Vec<T>, Option<Error>) {
 fn shard_config(launch: &Launch, superblock: &Superblock, host: &Rc<Host>, shard: u16) -> ShardConfig {
     let mut tuning = launch.options.tuning.clone();
     tuning.cache_bytes = launch.options.cache_bytes / usize::from(superblock.slots.shards());
+    let slots = superblock.slots.clone();
     ShardConfig {
         place: Place {
             database: superblock.database,
@@ -515,5 +516,6 @@ fn shard_config(launch: &Launch, superblock: &Superblock, host: &Rc<Host>, shard
         tuning,
         commits: Arc::clone(&launch.commits),
         host: Rc::clone(host),
+        owner: Owner::new(move |key| slots.shard_of_key(key)),
     }
 }

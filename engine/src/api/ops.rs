@@ -11,11 +11,11 @@ use std::rc::Rc;
 
 use futures_util::future::join_all;
 
-use crate::error::Result;
+use crate::error::Error;
 use crate::io::Io;
 use crate::shard::read::Resident;
-use crate::shard::request::{Answer, Op, Outcome, ScanRange};
-use crate::shard::{Begun, Shard};
+use crate::shard::request::{Answer, Found, LookFn, Op, Outcome, ScanRange};
+use crate::shard::{Begun, Shard, caller};
 
 /// Requests for one core: their numbers among all that were asked, and each with its shard.
 pub(super) type Routed = (Vec<usize>, Vec<(u16, Op)>);
@@ -59,12 +59,18 @@ enum Started {
 async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
     match op {
         Op::Get { key, at } => begin_get(shard, key, at),
+        Op::Look { key, look } => begin_look(shard, key, look),
         Op::Write { batch, durability } => begun(shard.begin_write(batch.encoded(), durability).await),
         Op::Update {
             key,
             apply,
             durability,
         } => begun(shard.begin_update(&key, apply, durability).await),
+        Op::Transact {
+            keys,
+            apply,
+            durability,
+        } => begun(shard.begin_transact(&keys, apply, durability).await),
         Op::Scan(range) => Started::Done(shard.scan(range).await.map(Answer::Page)),
         Op::Count => Started::Done(count(shard).await.map(Answer::Count)),
         Op::Flush => Started::Done(shard.flush().await.map(|()| Answer::Done)),
@@ -73,7 +79,7 @@ async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
     }
 }
 
-fn begun(begun: Result<Begun>) -> Started {
+fn begun(begun: Result<Begun, Error>) -> Started {
     match begun {
         Ok(Begun::Done(sequence)) => Started::Done(Ok(Answer::Written(sequence))),
         Ok(staged) => Started::Waiting(Box::pin(async move {
@@ -105,12 +111,39 @@ fn begin_get<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, at: Option<u64>) -> Star
     }
 }
 
+fn begin_look<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, look: LookFn) -> Started {
+    let look = match look_at_once(shard, &key, look) {
+        Ok(outcome) => return Started::Done(outcome),
+        Err(look) => look,
+    };
+    // As for a get, the tables are those of now.
+    let (shard, live) = (Rc::clone(shard), shard.live());
+    Started::Waiting(Box::pin(async move {
+        let looked = shard.look_from(live, &key, |found| run_look(look, found)).await;
+        looked?
+    }))
+}
+
+/// Runs `look` on what memory holds of `key`; gives it back where the device has to be asked.
+pub(super) fn look_at_once<I: Io>(shard: &Shard<I>, key: &[u8], look: LookFn) -> Result<Outcome, LookFn> {
+    let mut look = Some(look);
+    let run = |found: Found<'_>| run_look(look.take().expect("one lookup answers once"), found);
+    match shard.look_resident(key, run) {
+        Resident::Known(outcome) => Ok(outcome),
+        Resident::Unknown => Err(look.expect("a lookup that knows nothing runs nothing")),
+    }
+}
+
+fn run_look(look: LookFn, found: Found<'_>) -> Outcome {
+    caller::run("looking at a key", || look(found)).map(|()| Answer::Done)
+}
+
 /// Whether `op` must see writes of its own batch that are still waiting.
 fn must_settle<I: Io>(shard: &Shard<I>, op: &Op, any_waiting: bool) -> bool {
     any_waiting
         && match op {
-            Op::Get { key, .. } => shard.newest_staged(key, |_| ()).is_some(),
-            Op::Write { .. } | Op::Update { .. } | Op::Stats => false,
+            Op::Get { key, .. } | Op::Look { key, .. } => shard.newest_staged(key, |_| ()).is_some(),
+            Op::Write { .. } | Op::Update { .. } | Op::Transact { .. } | Op::Stats => false,
             Op::Scan(_) | Op::Count | Op::Flush | Op::Compact => true,
         }
 }
@@ -126,7 +159,7 @@ async fn settle(waiting: &mut Vec<(usize, Waiting)>, answers: &mut [Option<Outco
 const COUNT_STEP: usize = 4096;
 
 /// Counts live keys by walking them, a page at a time so that other work gets its turn.
-async fn count<I: Io>(shard: &Rc<Shard<I>>) -> Result<u64> {
+async fn count<I: Io>(shard: &Rc<Shard<I>>) -> Result<u64, Error> {
     let mut total = 0;
     let mut start = Bound::Unbounded;
     loop {

@@ -5,21 +5,21 @@
 //! op    := kind u8 | keyspace varint | key length varint | key | value length varint | value
 //! ```
 //!
-//! A tombstone has no value part. `keyspace` is 0 until keyspaces exist; a reader refuses any other. Kinds are those
+//! A tombstone has no value part; the value of a put with an expiry begins with its time. `keyspace` is 0 until keyspaces exist; a reader refuses any other. Kinds are those
 //! of [`crate::types::Kind`]; reserved ones are refused by number. Sequences are not stored: they are taken when the
 //! group enters the memtable, and again, in the same order, when the WAL is replayed.
 
 use crate::codec::varint;
-use crate::types::Kind;
+use crate::types::{EXPIRY_BYTES, Kind};
 
 /// One operation of a batch, borrowed from its encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Op<'a> {
-    /// Put or tombstone.
+    /// Put, put with an expiry, or tombstone.
     pub kind: Kind,
     /// The key.
     pub key: &'a [u8],
-    /// The value; empty for a tombstone.
+    /// The value as stored: empty for a tombstone, behind its time for [`Kind::PutUntil`].
     pub value: &'a [u8],
 }
 
@@ -30,6 +30,18 @@ pub fn push_put(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(0);
     varint::put_bytes(out, key);
     varint::put_bytes(out, value);
+}
+
+/// Appends a put of a value that ends at `expires_ms` (ms since the Unix epoch) to an encoded batch.
+pub fn push_put_until(out: &mut Vec<u8>, key: &[u8], value: &[u8], expires_ms: u64) {
+    let stored = value.len() + EXPIRY_BYTES;
+    out.reserve(key.len() + stored + 2 + 2 * varint::MAX_BYTES);
+    out.push(Kind::PutUntil as u8);
+    out.push(0);
+    varint::put_bytes(out, key);
+    varint::put(out, stored as u64);
+    out.extend_from_slice(&expires_ms.to_le_bytes());
+    out.extend_from_slice(value);
 }
 
 /// Appends a tombstone to an encoded batch.
@@ -53,7 +65,7 @@ pub fn ops(batch: &[u8]) -> Ops<'_> {
 /// Why an encoded batch cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchError {
-    /// A length runs past the end, or a varint is malformed.
+    /// A length runs past the end or does not suit its kind, or a varint is malformed.
     Malformed,
     /// An operation of a kind or keyspace that this version does not know.
     Unknown(u64),
@@ -82,7 +94,9 @@ impl<'a> Ops<'a> {
         }
         let key = varint::take_bytes(&mut rest).ok_or(BatchError::Malformed)?;
         let value = match kind {
-            Kind::Put => varint::take_bytes(&mut rest).ok_or(BatchError::Malformed)?,
+            Kind::Put | Kind::PutUntil => varint::take_bytes(&mut rest)
+                .filter(|value| kind.admits(value.len()))
+                .ok_or(BatchError::Malformed)?,
             Kind::Tombstone => &[],
         };
         self.rest = rest;
@@ -115,6 +129,7 @@ mod tests {
         push_put(&mut bytes, b"", b"");
         push_tombstone(&mut bytes, b"gone");
         push_put(&mut bytes, b"key", &[7; 300]);
+        push_put_until(&mut bytes, b"short", b"lived", 0x0102);
         let got: Vec<_> = ops(&bytes).collect::<Result<_, _>>().unwrap();
         assert_eq!(
             got[0],
@@ -140,6 +155,23 @@ mod tests {
                 value: &[7; 300]
             }
         );
+        assert_eq!(
+            got[3],
+            Op {
+                kind: Kind::PutUntil,
+                key: b"short",
+                value: &[2, 1, 0, 0, 0, 0, 0, 0, b'l', b'i', b'v', b'e', b'd']
+            }
+        );
+    }
+
+    #[test]
+    fn a_put_with_an_expiry_holds_at_least_its_time() {
+        assert!(ops(&[2, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]).all(|op| op.is_ok()));
+        assert_eq!(
+            ops(&[2, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7]).next(),
+            Some(Err(BatchError::Malformed))
+        );
     }
 
     #[test]
@@ -156,7 +188,7 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_keyspaces_are_refused_by_number() {
-        assert_eq!(ops(&[2, 0, 0]).next(), Some(Err(BatchError::Unknown(2))));
+        assert_eq!(ops(&[3, 0, 0]).next(), Some(Err(BatchError::Unknown(3))));
         assert_eq!(ops(&[1, 9, 0, 0]).next(), Some(Err(BatchError::Unknown(9))));
     }
 }

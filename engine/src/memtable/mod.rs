@@ -71,18 +71,21 @@ impl Memtable {
     /// Adds an entry, copying `key` and `value`.
     ///
     /// # Panics
-    /// If there is an entry of this key and sequence already, if `key`, `value` or `sequence` exceeds its limit, if a
-    /// tombstone has a value, or if the arena's addresses are used up (after 4 GiB at the least).
+    /// If there is an entry of this key and sequence already, if `key` or `sequence` exceeds its limit, if the kind does
+    /// not [admit](Kind::admits) the value, or if the arena's addresses are used up (after 4 GiB at the least).
     pub fn insert(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8]) {
         assert!(
             key.len() <= MAX_KEY_BYTES,
             "a key has at most {MAX_KEY_BYTES} bytes"
         );
         assert!(
-            value.len() <= MAX_VALUE_BYTES,
-            "a value has at most {MAX_VALUE_BYTES} bytes"
+            kind != Kind::Tombstone || value.is_empty(),
+            "a tombstone has no value"
         );
-        assert!(kind == Kind::Put || value.is_empty(), "a tombstone has no value");
+        assert!(
+            kind.admits(value.len()),
+            "a value has at most {MAX_VALUE_BYTES} bytes, behind its time if it ends"
+        );
         let trailer = pack_trailer(sequence, kind);
         // The least trailer of this sequence: an entry that already has it sorts at or before it, whatever its kind.
         let least = pack_trailer(sequence, Kind::Tombstone);

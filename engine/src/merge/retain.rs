@@ -261,10 +261,10 @@ mod tests {
 
     /// What a reader at `sequence` sees of a sorted stream.
     fn seen(stream: &Stored, sequence: Sequence) -> Vec<(Vec<u8>, Sequence)> {
-        let mut visible = Visible::new(sequence);
+        let mut visible = Visible::new(sequence, 0);
         let shown = stream
             .iter()
-            .filter(|(key, at, kind)| visible.judge(&entry(key, *at, *kind)) == Sight::Show);
+            .filter(|(key, at, kind)| visible.judge(&entry(key, *at, *kind)) == Sight::Show(b""));
         shown.map(|(key, at, _)| (key.clone(), *at)).collect()
     }
 

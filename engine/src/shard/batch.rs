@@ -5,7 +5,7 @@
 
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::types::{EXPIRY_BYTES, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 /// Several puts and deletes applied atomically, in order; a later one on the same key wins. All keys must belong to one
 /// shard: give them one `{hash tag}`.
@@ -29,6 +29,17 @@ impl Batch {
         check_value(value)?;
         self.admit(key, value.len())?;
         batch::push_put(&mut self.encoded, key, value);
+        Ok(self)
+    }
+
+    /// Sets `key` to `value` up to `expires_ms`, in ms since the Unix epoch; one that has passed leaves the key absent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`], as for [`Batch::put`].
+    pub fn put_until(&mut self, key: &[u8], value: &[u8], expires_ms: u64) -> Result<&mut Self> {
+        check_value(value)?;
+        self.admit(key, value.len() + EXPIRY_BYTES)?;
+        batch::push_put_until(&mut self.encoded, key, value, expires_ms);
         Ok(self)
     }
 

@@ -1,5 +1,6 @@
 //! What a shard is told at open: its place, and how it is tuned. Plain data, validated once by the builder.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,6 +82,31 @@ impl Tuning {
     }
 }
 
+/// Who knows which shard a key belongs to. What a transaction writes is seen only once it has decided, on the shard, and
+/// must be held against this there.
+#[derive(Clone)]
+pub struct Owner(Rc<ShardOf>);
+
+type ShardOf = dyn Fn(&[u8]) -> u16;
+
+impl Owner {
+    /// Asks `shard_of`, which must always answer the same for a key.
+    pub fn new(shard_of: impl Fn(&[u8]) -> u16 + 'static) -> Self {
+        Self(Rc::new(shard_of))
+    }
+
+    /// The number of the shard that `key` belongs to.
+    pub fn of(&self, key: &[u8]) -> u16 {
+        (self.0)(key)
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owner")
+    }
+}
+
 /// Everything a shard is opened with.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
@@ -92,4 +118,6 @@ pub struct ShardConfig {
     pub commits: Arc<Commits>,
     /// The core that hosts it, shared with its neighbours there.
     pub host: Rc<Host>,
+    /// Which shard a key belongs to.
+    pub owner: Owner,
 }

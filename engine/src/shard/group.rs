@@ -17,7 +17,7 @@ use std::ops::Range;
 use crate::codec::{batch, varint};
 use crate::shard::request::Outcome;
 use crate::sstable::key_hash;
-use crate::types::{Durability, Kind};
+use crate::types::{Content, Durability};
 
 /// Who waits for a write.
 pub type Answerer = oneshot::Sender<Outcome>;
@@ -59,7 +59,7 @@ struct Index {
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum StagedValue<'a> {
     /// It was put.
-    Put(&'a [u8]),
+    Put(Content<'a>),
     /// It was removed.
     Tombstone,
 }
@@ -291,10 +291,8 @@ impl Group {
 
 fn newest_in_batch<'a>(bytes: &'a [u8], key: &[u8]) -> Option<StagedValue<'a>> {
     let newest = batch::ops(bytes).flatten().filter(|op| op.key == key).last()?;
-    Some(match newest.kind {
-        Kind::Put => StagedValue::Put(newest.value),
-        Kind::Tombstone => StagedValue::Tombstone,
-    })
+    let content = Content::of(newest.kind, newest.value);
+    Some(content.map_or(StagedValue::Tombstone, StagedValue::Put))
 }
 
 #[cfg(test)]
@@ -305,6 +303,11 @@ mod tests {
         let mut out = Vec::new();
         batch::push_put(&mut out, key, value);
         out
+    }
+
+    fn value(value: &[u8]) -> Option<StagedValue<'_>> {
+        let expires_ms = None;
+        Some(StagedValue::Put(Content { value, expires_ms }))
     }
 
     #[test]
@@ -333,10 +336,10 @@ mod tests {
         let mut group = Group::default();
         group.stage(&put(b"a", b"1"), Durability::Sync, None);
         group.stage(&put(b"b", b"2"), Durability::None, None);
-        assert_eq!(group.newest(b"a"), Some(StagedValue::Put(b"1")));
+        assert_eq!(group.newest(b"a"), value(b"1"));
         group.stage(&put(b"a", b"3"), Durability::Buffered, None);
-        assert_eq!(group.newest(b"a"), Some(StagedValue::Put(b"3")));
-        assert_eq!(group.newest(b"b"), Some(StagedValue::Put(b"2")));
+        assert_eq!(group.newest(b"a"), value(b"3"));
+        assert_eq!(group.newest(b"b"), value(b"2"));
         let mut gone = Vec::new();
         batch::push_tombstone(&mut gone, b"a");
         group.stage(&gone, Durability::Sync, None);
@@ -355,11 +358,11 @@ mod tests {
         group.stage(&put(b"logged", b"3"), Durability::Sync, None);
         group.stage(&put(b"none", b"4"), Durability::None, None);
         group.note_durable(2);
-        assert_eq!(group.newest(b"logged"), Some(StagedValue::Put(b"3")));
+        assert_eq!(group.newest(b"logged"), value(b"3"));
         assert_eq!(group.refuse_unlogged().len(), 2);
         assert_eq!(group.unapplied().count(), 2);
-        assert_eq!(group.newest(b"logged"), Some(StagedValue::Put(b"1")));
-        assert_eq!(group.newest(b"none"), Some(StagedValue::Put(b"2")));
+        assert_eq!(group.newest(b"logged"), value(b"1"));
+        assert_eq!(group.newest(b"none"), value(b"2"));
         assert!(group.has_unapplied() && group.is_refused());
         assert!(
             group.refuse_unlogged().is_empty(),

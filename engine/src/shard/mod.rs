@@ -2,7 +2,7 @@
 //!
 //! - [`admission`]: who may stage now, and how long the others wait.
 //! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step.
-//! - [`update`]: read-modify-write in the order of staging.
+//! - [`update`]: read-modify-write of one key or several, in the order of staging. [`clock`]: the time that values end by.
 //! - [`read`] and [`scan`] (in [`page`]s): memtable → immutables → L0 → one table a level.
 //! - [`flush`] and [`compact`]: immutables become tables, tables are merged; [`install`] makes each durable, then
 //!   visible, then deletes what nobody needs.
@@ -13,6 +13,8 @@
 
 pub mod admission;
 pub mod batch;
+pub(crate) mod caller;
+pub mod clock;
 pub mod compact;
 pub mod config;
 pub mod flush;
@@ -44,6 +46,7 @@ pub use write::Begun;
 use crate::compaction::stall::{self, Pressure, Stall};
 use crate::error::{Error, Result};
 use crate::io::Io;
+use crate::shard::clock::ExpiryClock;
 use crate::shard::compact::Merging;
 use crate::shard::config::{ShardConfig, Tuning};
 use crate::shard::gate::{Checkout, Gate};
@@ -63,6 +66,8 @@ pub struct Shard<I: Io> {
     config: ShardConfig,
     health: Health,
     staging: Staging,
+    /// The time that decides what has expired.
+    time: ExpiryClock,
     /// Whose turn it is to write while compaction is behind.
     clock: Cell<stall::Clock>,
     memory: Memory,

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::io::Io;
 use crate::shard::Shard;
 use crate::shard::live::{LiveVersion, Next, Search};
+use crate::shard::request::Found;
 use crate::types::{Entry, Kind, MAX_SEQUENCE, Sequence};
 
 /// What looking a key up in memory gave.
@@ -19,13 +20,32 @@ pub enum Resident<R> {
     Unknown,
 }
 
+impl<R> Resident<R> {
+    /// The answer; `None` where the device has to be asked.
+    pub fn known(self) -> Option<R> {
+        match self {
+            Self::Known(answer) => Some(answer),
+            Self::Unknown => None,
+        }
+    }
+}
+
 impl<I: Io> Shard<I> {
     /// Looks `key` up without touching the device. `f` gets the value, or `None` for a key that is not there.
     pub fn get_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Resident<R> {
+        self.find_resident(key, |entry| f(entry.and_then(|entry| self.value_of(&entry))))
+    }
+
+    /// Looks at `key` without touching the device.
+    pub fn look_resident<R>(&self, key: &[u8], f: impl FnOnce(Found<'_>) -> R) -> Resident<R> {
+        self.find_resident(key, |entry| f(self.found(entry)))
+    }
+
+    fn find_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<Entry<'_>>) -> R) -> Resident<R> {
         let mut f = Some(f);
         let mut answer = |entry: Option<Entry<'_>>| {
             let f = f.take().expect("one lookup answers once");
-            f(entry.filter(|e| e.kind == Kind::Put).map(|e| e.value))
+            f(entry)
         };
         if let Some(answer) = self.memory.get(key, MAX_SEQUENCE, |entry| answer(Some(entry))) {
             self.counters.gets_from_memory.add(1);
@@ -54,16 +74,11 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// `Io` or `Corruption`, naming the table and the offset.
     pub async fn get(&self, key: &[u8], at: Sequence) -> Result<Option<Vec<u8>>> {
-        let owned = |entry: Entry<'_>| (entry.kind == Kind::Put).then(|| entry.value.to_vec());
+        let owned = |entry: Entry<'_>| self.value_of(&entry).map(<[u8]>::to_vec);
         if let Some(found) = self.memory.get(key, at, owned) {
             self.counters.gets_from_memory.add(1);
             return Ok(found);
         }
-        self.get_from_tables(key, at).await
-    }
-
-    /// The value of `key` in the tables of now.
-    pub(crate) async fn get_from_tables(&self, key: &[u8], at: Sequence) -> Result<Option<Vec<u8>>> {
         self.get_from(self.live(), key, at).await
     }
 
@@ -74,6 +89,35 @@ impl<I: Io> Shard<I> {
         key: &[u8],
         at: Sequence,
     ) -> Result<Option<Vec<u8>>> {
+        self.find_in(live, key, at, |entry| {
+            let value = entry.and_then(|entry| self.value_of(&entry));
+            value.map(<[u8]>::to_vec)
+        })
+        .await
+    }
+
+    /// Looks at `key` in the tables of a version, now.
+    ///
+    /// # Errors
+    /// As for [`Shard::get`].
+    pub(crate) async fn look_from<R>(
+        &self,
+        live: Rc<LiveVersion<I>>,
+        key: &[u8],
+        f: impl FnOnce(Found<'_>) -> R,
+    ) -> Result<R> {
+        self.find_in(live, key, MAX_SEQUENCE, |entry| f(self.found(entry)))
+            .await
+    }
+
+    /// The entry of `key` that a read at `at` finds in the tables of a version.
+    pub(crate) async fn find_in<R>(
+        &self,
+        live: Rc<LiveVersion<I>>,
+        key: &[u8],
+        at: Sequence,
+        f: impl FnOnce(Option<Entry<'_>>) -> R,
+    ) -> Result<R> {
         let mut search = Search::new(live, key, at);
         let mut reads = 0;
         loop {
@@ -92,7 +136,7 @@ impl<I: Io> Shard<I> {
                 }
                 Next::Nowhere => {
                     self.counters.gets_absent.add(1);
-                    return Ok(None);
+                    return Ok(f(None));
                 }
             };
             match block.get(key, at) {
@@ -103,10 +147,25 @@ impl<I: Io> Shard<I> {
                         &self.counters.gets_from_cache
                     };
                     counter.add(1);
-                    return Ok((entry.kind == Kind::Put).then(|| entry.value.to_vec()));
+                    return Ok(f(Some(entry)));
                 }
                 None => self.counters.filter_false_positives.add(1),
             }
         }
+    }
+
+    /// What an entry says of its key now. The clock is asked only where the entry ends at all.
+    fn value_of<'a>(&self, entry: &Entry<'a>) -> Option<&'a [u8]> {
+        match entry.kind {
+            Kind::Put => Some(entry.value),
+            Kind::Tombstone => None,
+            Kind::PutUntil => self.found(Some(*entry)).value,
+        }
+    }
+
+    /// What there is to tell of a key whose newest entry is this.
+    fn found<'a>(&self, entry: Option<Entry<'a>>) -> Found<'a> {
+        let version = entry.map_or(0, |entry| entry.sequence);
+        Found::at(self.now_ms(), version, entry.and_then(|entry| entry.content()))
     }
 }

@@ -18,6 +18,7 @@ use crate::compaction::pick;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{Class, File, Io, OpenOptions};
 use crate::shard::Shard;
+use crate::shard::clock::ExpiryClock;
 use crate::shard::compact::Merging;
 use crate::shard::config::{Place, ShardConfig, Tuning};
 use crate::shard::gate::{Checkout, Gate};
@@ -106,6 +107,7 @@ impl<I: Io> Shard<I> {
             config,
             health: Health::default(),
             staging: Staging::default(),
+            time: ExpiryClock::default(),
             clock: Cell::default(),
             memory,
             live: RefCell::new(Rc::new(live)),

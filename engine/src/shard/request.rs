@@ -10,13 +10,43 @@ use crate::error::Result;
 use crate::shard::batch::Batch;
 use crate::shard::page::Page;
 use crate::shard::stats::ShardStats;
-use crate::types::{Durability, Sequence};
+use crate::types::{Content, Durability, Sequence, is_expired};
+
+/// What a shard holds for a key at the moment of the look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// The value; `None` where the key is not there, or has expired.
+    pub value: Option<&'a [u8]>,
+    /// When it ends, in ms since the Unix epoch; `None` for never. Only with a value.
+    pub expires_ms: Option<u64>,
+    /// The sequence of the key's newest entry, a tombstone's included; 0 where there is none. `MAX_SEQUENCE` for an entry
+    /// that is staged and has none yet. A key whose version is the same as before has not been written in between.
+    pub version: Sequence,
+    /// The shard's clock at this look (ms since the Unix epoch): the same that decided whether the value has expired.
+    pub now_ms: u64,
+}
+
+impl<'a> Found<'a> {
+    /// What a shard says at `now_ms` where its newest entry of the key, written at `version`, has this content.
+    pub(crate) fn at(now_ms: u64, version: Sequence, content: Option<Content<'a>>) -> Self {
+        let over = |content: &Content<'_>| content.expires_ms.is_some_and(|at| is_expired(at, now_ms));
+        let content = content.filter(|content| !over(content));
+        Self {
+            value: content.map(|content| content.value),
+            expires_ms: content.and_then(|content| content.expires_ms),
+            version,
+            now_ms,
+        }
+    }
+}
 
 /// What `update` decided for its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// The key gets this value.
+    /// The key gets this value, which never ends.
     Put(Vec<u8>),
+    /// The key gets this value up to a time, in ms since the Unix epoch.
+    PutUntil(Vec<u8>, u64),
     /// The key is removed.
     Delete,
     /// The key stays as it is; nothing is written.
@@ -25,7 +55,14 @@ pub enum Decision {
 
 /// Decides the next value of a key from its present one. Runs once, on the core that owns the key, with nothing
 /// between the look and the decision.
-pub type UpdateFn = Box<dyn FnOnce(Option<&[u8]>) -> Decision + Send>;
+pub type UpdateFn = Box<dyn FnOnce(Found<'_>) -> Decision + Send>;
+
+/// Looks at a key on the core that owns it, so that only what the caller wants of a value travels.
+pub type LookFn = Box<dyn FnOnce(Found<'_>) + Send>;
+
+/// Decides what to write from the present values of several keys, given in the order asked for. Runs once, on the core
+/// that owns them, with nothing between the looks and the decision. What it writes are keys of the same shard.
+pub type TransactFn = Box<dyn FnOnce(&[Found<'_>]) -> Batch + Send>;
 
 /// One request to one shard.
 pub enum Op {
@@ -35,6 +72,13 @@ pub enum Op {
         key: Vec<u8>,
         /// The snapshot to read at; `None` for what is published now.
         at: Option<Sequence>,
+    },
+    /// Looks at what is published for a key now; a read.
+    Look {
+        /// The key.
+        key: Vec<u8>,
+        /// What looks.
+        look: LookFn,
     },
     /// Applies a batch atomically; all its keys belong to the shard that is asked.
     Write {
@@ -49,6 +93,16 @@ pub enum Op {
         key: Vec<u8>,
         /// What decides.
         apply: UpdateFn,
+        /// When it is acknowledged.
+        durability: Durability,
+    },
+    /// Reads several keys, seeing every write staged before it, decides, and applies one batch atomically. All keys, read
+    /// and written, belong to the shard that is asked.
+    Transact {
+        /// The keys to read.
+        keys: Vec<Vec<u8>>,
+        /// What decides.
+        apply: TransactFn,
         /// When it is acknowledged.
         durability: Durability,
     },
@@ -67,7 +121,10 @@ pub enum Op {
 impl Op {
     /// Whether it may change what is stored.
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Update { .. })
+        matches!(
+            self,
+            Self::Write { .. } | Self::Update { .. } | Self::Transact { .. }
+        )
     }
 }
 
@@ -75,8 +132,10 @@ impl fmt::Debug for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Get { .. } => "Get",
+            Self::Look { .. } => "Look",
             Self::Write { .. } => "Write",
             Self::Update { .. } => "Update",
+            Self::Transact { .. } => "Transact",
             Self::Scan(_) => "Scan",
             Self::Count => "Count",
             Self::Flush => "Flush",
@@ -108,14 +167,14 @@ pub struct ScanRange {
 pub enum Answer {
     /// To `Get`.
     Value(Option<Vec<u8>>),
-    /// To `Write` and `Update`: acknowledged at the durability asked for. The sequence is that of the last operation,
-    /// 0 where an update kept its key.
+    /// To `Write`, `Update` and `Transact`: acknowledged at the durability asked for. The sequence is that of the last
+    /// operation, 0 where nothing was written.
     Written(Sequence),
     /// To `Scan`.
     Page(Page),
     /// To `Count`.
     Count(u64),
-    /// To `Flush` and `Compact`.
+    /// To `Look`, `Flush` and `Compact`.
     Done,
     /// To `Stats`.
     Stats(Box<ShardStats>),

@@ -82,7 +82,7 @@ impl<I: Io> Shard<I> {
         };
         Scan {
             merge: Merge::new(sources),
-            visible: Visible::new(at),
+            visible: Visible::new(at, self.now_ms()),
             page: Page {
                 entries: Entries::expecting(range.limit),
                 resume: None,
@@ -160,15 +160,15 @@ impl<I: Io> Scan<I> {
                 return Walked::Done;
             }
             let wanted = !matches!(&self.range.start, Bound::Excluded(key) if key == entry.key);
-            if wanted && self.visible.judge(&entry) == Sight::Show {
+            if wanted && let Sight::Show(value) = self.visible.judge(&entry) {
                 let entries = &mut self.page.entries;
                 // A full page is only cut once there is one entry more: then the range is known to go on.
                 if entries.len() >= self.range.limit || self.bytes >= self.range.bytes_limit {
                     self.page.resume = entries.last().map(|(key, _)| key.to_vec());
                     return Walked::Done;
                 }
-                self.bytes += entry.key.len() + entry.value.len();
-                let value = if self.range.keys_only { &[] } else { entry.value };
+                self.bytes += entry.key.len() + value.len();
+                let value = if self.range.keys_only { &[] } else { value };
                 entries.push(entry.key, value);
             }
             self.merge.advance();

@@ -1,26 +1,63 @@
-//! Read-modify-write on the core that owns the key, without a lock and without a device write each.
+//! Read-modify-write on the core that owns the keys, without a lock and without a device write each: of one key
+//! ([`Shard::begin_update`]), or of several with one atomic batch ([`Shard::begin_transact`]).
 //!
-//! An update sees what was staged before it: first the batches that are not in the memtable yet, then the memtables,
-//! then the tables. Look, decision and staging happen without an await, so nothing comes between them; only a value
-//! that lies on the device needs an await, after which memory is looked at again.
+//! It sees what was staged before it: first the batches that are not in the memtable yet, then the memtables, then the
+//! tables. Look, decision and staging happen without an await, so nothing comes between them; only values that lie on the
+//! device need an await, after which memory is looked at again, for every key.
 //!
-//! How much an update writes is known only once it has decided. It is let in by its key, when there is room for one more,
-//! so at most one value lies beyond the bound on staged bytes; in time it is paid for by the writers after it.
+//! How much is written is known only once it was decided. It is let in by its keys, when there is room for one more, so at
+//! most one batch lies beyond the bound on staged bytes; in time it is paid for by the writers after it.
 
-use std::panic::AssertUnwindSafe;
+use futures_util::future::join_all;
 
 use crate::codec::batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
-use crate::shard::Shard;
+use crate::shard::batch::check_value;
 use crate::shard::group::StagedValue;
-use crate::shard::request::{Decision, UpdateFn};
+use crate::shard::request::{Decision, Found, TransactFn, UpdateFn};
 use crate::shard::write::Begun;
-use crate::types::{Durability, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES};
+use crate::shard::{Shard, caller};
+use crate::types::{Content, Durability, Entry, MAX_KEY_BYTES, MAX_SEQUENCE, Sequence};
 
-/// How often an update may find that a flush moved its key while it read the device. One flush takes far longer than
+/// How often a decision may find that a flush moved its keys while it read the device. One flush takes far longer than
 /// one read, so a second look nearly always settles it; the bound only keeps a bug from looping for ever.
 const MAX_LOOKS: usize = 64;
+
+/// What is known of a key, copied out of where it lies.
+#[derive(Debug)]
+struct Known {
+    version: Sequence,
+    value: Option<Vec<u8>>,
+    expires_ms: Option<u64>,
+}
+
+impl Known {
+    fn new(version: Sequence, content: Option<Content<'_>>) -> Self {
+        Self {
+            version,
+            value: content.map(|content| content.value.to_vec()),
+            expires_ms: content.and_then(|content| content.expires_ms),
+        }
+    }
+
+    fn of_entry(entry: Option<Entry<'_>>) -> Self {
+        let version = entry.map_or(0, |entry| entry.sequence);
+        Self::new(version, entry.and_then(|entry| entry.content()))
+    }
+
+    fn found(&self, now_ms: u64) -> Found<'_> {
+        let content = self.value.as_deref().map(|value| Content {
+            value,
+            expires_ms: self.expires_ms,
+        });
+        Found::at(now_ms, self.version, content)
+    }
+
+    fn is_staged(&self) -> bool {
+        self.version == MAX_SEQUENCE
+    }
+}
 
 impl<I: Io> Shard<I> {
     /// Applies `apply` to the present value of `key` and stages the result.
@@ -32,36 +69,87 @@ impl<I: Io> Shard<I> {
     /// As for beginning a write, and for a read; `TooLarge` where the decision is a value over the limit;
     /// `CallerPanicked`.
     pub async fn begin_update(&self, key: &[u8], apply: UpdateFn, durability: Durability) -> Result<Begun> {
-        self.admitted(key.len()).await?;
-        let mut stored: Option<(u64, Option<Vec<u8>>)> = None;
-        let mut looks = 0;
-        loop {
+        assert!(key.len() <= MAX_KEY_BYTES, "the caller checked the key");
+        let decide = |found: &[Found<'_>]| {
+            let found = found[0];
+            encode(key, caller::run("updating a key", || apply(found))?)
+        };
+        self.decide_and_stage(&[key], decide, durability).await
+    }
+
+    /// Applies `apply` to the present values of `keys` and stages the batch that it returns; an empty one is acknowledged
+    /// as an update that keeps its key.
+    ///
+    /// # Errors
+    /// As for [`Shard::begin_update`]; `CrossShard` where the batch has a key of another shard.
+    pub async fn begin_transact(
+        &self,
+        keys: &[Vec<u8>],
+        apply: TransactFn,
+        durability: Durability,
+    ) -> Result<Begun> {
+        let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+        let decide = |found: &[Found<'_>]| {
+            let batch = caller::run("running a transaction", || apply(found))?;
+            self.check_owned(batch.keys())?;
+            Ok(batch.encoded().to_vec())
+        };
+        self.decide_and_stage(&keys, decide, durability).await
+    }
+
+    async fn decide_and_stage(
+        &self,
+        keys: &[&[u8]],
+        decide: impl FnOnce(&[Found<'_>]) -> Result<Vec<u8>>,
+        durability: Durability,
+    ) -> Result<Begun> {
+        let known_bytes = keys.iter().map(|key| key.len()).sum();
+        self.admitted(known_bytes).await?;
+        let mut from_tables = self.nothing_read(keys);
+        for _ in 0..=MAX_LOOKS {
             // What came while the device was read may have used the room up; from here to staging nothing is awaited.
-            while self.must_wait(key.len())? {
-                self.admitted(key.len()).await?;
+            while self.must_wait(known_bytes)? {
+                self.admitted(known_bytes).await?;
             }
-            let stamp = self.installs.get();
             // A value read from the tables holds only as long as no flush has installed newer ones since.
-            let from_tables = stored
-                .take()
-                .filter(|(seen, _)| *seen == stamp)
-                .map(|(_, value)| (value, false));
-            if let Some((value, saw_staged)) = self.newest_in_memory(key).or(from_tables) {
-                let batch = apply_to(key, apply, value.as_deref())?;
-                // It was admitted by its key: those after it pay for the value.
-                self.charge(batch.len().saturating_sub(key.len()));
+            if from_tables.0 != self.installs.get() {
+                from_tables = self.nothing_read(keys);
+            }
+            let in_memory: Vec<_> = keys.iter().map(|key| self.newest_in_memory(key)).collect();
+            let known: Vec<_> = in_memory
+                .iter()
+                .zip(&from_tables.1)
+                .map(|(memory, tables)| memory.as_ref().or(tables.as_ref()))
+                .collect();
+            let unknown: Vec<_> = (0..keys.len()).filter(|&at| known[at].is_none()).collect();
+            if unknown.is_empty() {
+                let now_ms = self.now_ms();
+                let known: Vec<_> = known.into_iter().flatten().collect();
+                let found: Vec<_> = known.iter().map(|known| known.found(now_ms)).collect();
+                let batch = decide(&found)?;
+                // It was admitted by its keys: those after it pay for the rest.
+                self.charge(batch.len().saturating_sub(known_bytes));
+                let saw_staged = known.iter().any(|known| known.is_staged());
                 return Ok(self.stage_decided(&batch, saw_staged, durability));
             }
-            if looks == MAX_LOOKS {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    "updating a key",
-                    "flushes kept moving it while it was being read",
-                ));
+            let reads = unknown.iter().map(|&at| {
+                let live = self.live();
+                async move { self.find_in(live, keys[at], MAX_SEQUENCE, Known::of_entry).await }
+            });
+            for (at, read) in unknown.iter().zip(join_all(reads).await) {
+                from_tables.1[*at] = Some(read?);
             }
-            looks += 1;
-            stored = Some((stamp, self.get_from_tables(key, MAX_SEQUENCE).await?));
         }
+        Err(Error::new(
+            ErrorKind::Busy,
+            "updating keys",
+            "flushes kept moving them while they were being read",
+        ))
+    }
+
+    /// Room for what the tables of now say of each key.
+    fn nothing_read(&self, keys: &[&[u8]]) -> (u64, Vec<Option<Known>>) {
+        (self.installs.get(), keys.iter().map(|_| None).collect())
     }
 
     fn stage_decided(&self, batch: &[u8], saw_staged: bool, durability: Durability) -> Begun {
@@ -78,47 +166,51 @@ impl<I: Io> Shard<I> {
         Begun::Staged(receiver)
     }
 
-    /// The present value of `key` if memory knows it, and whether it is still waiting for its device write.
-    fn newest_in_memory(&self, key: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
-        let staged = self.newest_staged(key, |staged| match staged {
-            StagedValue::Put(value) => Some(value.to_vec()),
-            StagedValue::Tombstone => None,
+    /// The newest that memory knows of `key`: what is staged, else what is in a memtable.
+    fn newest_in_memory(&self, key: &[u8]) -> Option<Known> {
+        let staged = self.newest_staged(key, |staged| {
+            let content = match staged {
+                StagedValue::Put(content) => Some(content),
+                StagedValue::Tombstone => None,
+            };
+            Known::new(MAX_SEQUENCE, content)
         });
-        if let Some(value) = staged {
-            return Some((value, true));
-        }
-        let value = self.memory.get(key, MAX_SEQUENCE, |entry| {
-            (entry.kind == Kind::Put).then(|| entry.value.to_vec())
-        })?;
-        Some((value, false))
+        staged.or_else(|| {
+            self.memory
+                .get(key, MAX_SEQUENCE, |entry| Known::of_entry(Some(entry)))
+        })
+    }
+
+    fn check_owned<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+        let shard = self.number();
+        let stranger = keys
+            .map(|key| self.config.owner.of(key))
+            .find(|&owner| owner != shard);
+        let Some(owner) = stranger else {
+            return Ok(());
+        };
+        Err(Error::new(
+            ErrorKind::CrossShard,
+            "running a transaction",
+            format!(
+                "it ran on shard {shard} and writes a key that belongs to shard {owner}; nothing was written"
+            ),
+        ))
     }
 }
 
-/// Runs the decision and encodes it; an empty batch keeps the key.
-fn apply_to(key: &[u8], apply: UpdateFn, present: Option<&[u8]>) -> Result<Vec<u8>> {
-    assert!(key.len() <= MAX_KEY_BYTES, "the caller checked the key");
+/// The batch that a decision comes to; an empty one keeps the key.
+fn encode(key: &[u8], decision: Decision) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    // A panic of the caller's closure is the caller's: unwound through a core it would take every shard there with it.
-    let decided = std::panic::catch_unwind(AssertUnwindSafe(|| apply(present)));
-    let decision = decided.map_err(|_| {
-        Error::new(
-            ErrorKind::CallerPanicked,
-            "updating a key",
-            "the closure that decides panicked; nothing was written",
-        )
-    })?;
     match decision {
-        Decision::Put(value) if value.len() > MAX_VALUE_BYTES => {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                "updating a key",
-                format!(
-                    "the new value has {} bytes; the limit is {MAX_VALUE_BYTES}",
-                    value.len()
-                ),
-            ));
+        Decision::Put(value) => {
+            check_value(&value)?;
+            batch::push_put(&mut out, key, &value);
         }
-        Decision::Put(value) => batch::push_put(&mut out, key, &value),
+        Decision::PutUntil(value, expires_ms) => {
+            check_value(&value)?;
+            batch::push_put_until(&mut out, key, &value, expires_ms);
+        }
         Decision::Delete => batch::push_tombstone(&mut out, key),
         Decision::Keep => {}
     }

@@ -115,6 +115,7 @@ mod tests {
     use crate::io::sim::rng::Rng;
     use crate::sstable::block::Block;
     use crate::sstable::entries::{EntriesWriter, RESTART_INTERVAL, common_prefix};
+    use crate::sstable::format::BlockType;
     use crate::types::{Kind, MAX_SEQUENCE, pack_trailer};
 
     type Versioned = (Vec<u8>, u64, Vec<u8>);
@@ -152,7 +153,7 @@ mod tests {
         }
         let mut payload = Vec::new();
         let restarts = writer.finish_into(&mut payload);
-        Block::from_payload(payload, restarts).unwrap()
+        Block::from_payload(payload, restarts, BlockType::Data).unwrap()
     }
 
     #[test]

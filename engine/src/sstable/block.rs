@@ -10,7 +10,10 @@ use std::ops::Range;
 use super::anchors::Anchors;
 use super::entries::{self, RawEntry, common_prefix, order_after};
 use super::format::{BlockHandle, BlockType, FormatError, Seal, unseal_block};
-use crate::types::{Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Sequence, unpack_trailer};
+use crate::types::{EXPIRY_BYTES, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Sequence, unpack_trailer};
+
+/// The longest value of any entry, in bytes.
+const MAX_STORED_BYTES: usize = MAX_VALUE_BYTES + EXPIRY_BYTES;
 
 /// The trailer at which a read at `at` starts: entries of the key with a smaller or equal one are visible.
 #[inline]
@@ -74,13 +77,17 @@ impl Block {
     }
 
     #[cfg(test)]
-    pub(crate) fn from_payload(payload: Vec<u8>, restarts: u32) -> Result<Self, FormatError> {
+    pub(crate) fn from_payload(
+        payload: Vec<u8>,
+        restarts: u32,
+        block_type: BlockType,
+    ) -> Result<Self, FormatError> {
         let mut block = Self {
             payload,
             pages: 1,
             ..Self::default()
         };
-        block.check(restarts, true)?;
+        block.check(restarts, block_type == BlockType::Data)?;
         block.anchors = block.collect_anchors();
         Ok(block)
     }
@@ -108,8 +115,10 @@ impl Block {
                 return Err(BAD_ENTRY);
             }
             key_bytes = entry.shared + entry.delta.len();
-            let known = unpack_trailer(entry.trailer).is_some();
-            if !known || key_bytes > MAX_KEY_BYTES || entry.value.len() > MAX_VALUE_BYTES {
+            let (_, kind) = unpack_trailer(entry.trailer).ok_or(BAD_ENTRY)?;
+            // What an index says of a key is a place, whatever the kind of the key's entry.
+            let admitted = !sparse || kind.admits(entry.value.len());
+            if !admitted || key_bytes > MAX_KEY_BYTES || entry.value.len() > MAX_STORED_BYTES {
                 return Err(BAD_ENTRY);
             }
             position = entry.next();

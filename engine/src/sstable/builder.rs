@@ -18,7 +18,7 @@ use super::format::{
 };
 use super::index::{IndexWriter, raw_parts, separator};
 use super::properties::Properties;
-use crate::types::{Entry, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE_BYTES, Sequence};
+use crate::types::{Entry, Kind, MAX_KEY_BYTES, PAGE_BYTES, Sequence};
 
 const _: () = assert!(FOOTER_BYTES <= PAGE_BYTES);
 
@@ -159,17 +159,17 @@ impl TableBuilder {
     /// Adds the next entry.
     ///
     /// # Panics
-    /// If it is not after the one before in internal order, a length is over its limit, or a tombstone has a value.
+    /// If it is not after the one before in internal order, or a length is none that its kind admits.
     pub fn add(&mut self, entry: Entry<'_>) {
         let Entry { key, value, .. } = entry;
         let trailer = entry.trailer();
         assert!(
-            key.len() <= MAX_KEY_BYTES && value.len() <= MAX_VALUE_BYTES,
-            "lengths are within the limits"
-        );
-        assert!(
             entry.kind != Kind::Tombstone || value.is_empty(),
             "a tombstone has no value"
+        );
+        assert!(
+            key.len() <= MAX_KEY_BYTES && entry.kind.admits(value.len()),
+            "lengths are within the limits"
         );
         let common = common_prefix(&self.last_key, key);
         if self.properties.entries > 0 {

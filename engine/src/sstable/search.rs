@@ -125,6 +125,7 @@ impl<H: Handle> SearchIndex<H> {
 mod tests {
     use super::*;
     use crate::sstable::entries::EntriesWriter;
+    use crate::sstable::format::BlockType;
     use crate::types::MAX_SEQUENCE;
 
     #[derive(Debug, Clone, Copy)]
@@ -149,7 +150,7 @@ mod tests {
         }
         let mut payload = Vec::new();
         let restarts = writer.finish_into(&mut payload);
-        SearchIndex::new(Block::from_payload(payload, restarts).unwrap())
+        SearchIndex::new(Block::from_payload(payload, restarts, BlockType::Index).unwrap())
     }
 
     #[test]

@@ -139,14 +139,14 @@ pub fn set(call: &mut Call<'_>) -> Result<Action, Failure> {
         _ => Decision::Put(value),
     };
     if !previous {
-        let apply: UpdateFn = Box::new(move |present| decide(present.is_some()));
+        let apply: UpdateFn = Box::new(move |now| decide(now.value.is_some()));
         return Ok(update(call, apply, Shape::OkIfWritten));
     }
     let (report, found) = oneshot::channel();
-    let apply: UpdateFn = Box::new(move |present| {
+    let apply: UpdateFn = Box::new(move |now| {
         // A client that went away does not wait for it.
-        let _ = report.send(present.map(<[u8]>::to_vec));
-        decide(present.is_some())
+        let _ = report.send(now.value.map(<[u8]>::to_vec));
+        decide(now.value.is_some())
     });
     Ok(update(call, apply, Shape::Previous(found)))
 }
@@ -197,8 +197,8 @@ pub fn decrby(call: &mut Call<'_>) -> Result<Action, Failure> {
 /// Adds to the number in the first key, on the core that owns it.
 fn add(call: &Call<'_>, by: i64) -> Action {
     let (report, sum) = oneshot::channel();
-    let apply: UpdateFn = Box::new(move |present| {
-        let result = sum_of(present, by);
+    let apply: UpdateFn = Box::new(move |now| {
+        let result = sum_of(now.value, by);
         let decision = match &result {
             Ok(n) => Decision::Put(n.to_string().into_bytes()),
             Err(_) => Decision::Keep,

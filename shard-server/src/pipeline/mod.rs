@@ -417,7 +417,7 @@ fn get<S: Store>(store: &S, key: &[u8]) -> (u16, Op) {
 
 /// Deletes a key if it is there.
 fn delete(key: Vec<u8>, server: &Server) -> Op {
-    let apply = Box::new(|present: Option<&[u8]>| match present {
+    let apply = Box::new(|found: corelane::api::Found<'_>| match found.value {
         Some(_) => Decision::Delete,
         None => Decision::Keep,
     });

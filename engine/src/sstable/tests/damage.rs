@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::{Error, ErrorKind};
+use crate::sstable::format::BlockType;
 use crate::types::MAX_SEQUENCE;
 
 /// Small, yet with several data blocks (one of two pages), several partitions and compressed blocks.
@@ -247,7 +248,7 @@ fn r17_decoders_refuse_random_bytes_without_panicking() {
             bytes.iter_mut().for_each(|byte| *byte %= 5);
         }
         let restarts = u32::try_from(rng.below(4)).unwrap();
-        if let Ok(block) = Block::from_payload(bytes.clone(), restarts) {
+        if let Ok(block) = Block::from_payload(bytes.clone(), restarts, BlockType::Data) {
             // A block that passes its check must serve any lookup.
             for key in [b"".as_slice(), &[0], &[1, 2], &bytes[..len.min(9)]] {
                 block.get(key, 3);

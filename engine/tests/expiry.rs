@@ -1,0 +1,208 @@
+//! Values that end, and decisions over several keys, in the simulator: every way to read, in memory and from tables.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::ops::Bound;
+
+use corelane::ErrorKind;
+use corelane::api::{Batch, Db, Decision};
+use corelane::io::Io;
+use corelane::io::sim::{SimDisk, SimMachine, run};
+use corelane::types::MAX_SEQUENCE;
+use futures_util::future::join_all;
+
+use common::{open, small};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The time an hour from now.
+fn in_an_hour(machine: &SimMachine) -> u64 {
+    machine.core(0).wall_clock_ms() + HOUR_MS.unsigned_abs()
+}
+
+/// What each way to read says of these keys, which must be the same: `true` where a key is there.
+async fn seen(db: &Db, keys: &[&[u8]]) -> Vec<bool> {
+    let mut by_get = Vec::new();
+    for key in keys {
+        by_get.push(db.get(key).await.unwrap().is_some());
+        assert_eq!(
+            db.expiry(key).await.unwrap().is_some(),
+            *by_get.last().unwrap(),
+            "expiry"
+        );
+        let updated = db.update(key, |old| (Decision::Keep, old.is_some())).await;
+        assert_eq!(updated.unwrap(), *by_get.last().unwrap(), "update");
+    }
+    let multi = db.multi_get(keys).await.unwrap();
+    let multi: Vec<_> = multi.iter().map(Option::is_some).collect();
+    assert_eq!(multi, by_get, "multi_get");
+    let scanned = db.scan(Bound::Unbounded, Bound::Unbounded, 0).await.unwrap();
+    let scanned: Vec<_> = keys
+        .iter()
+        .map(|key| scanned.entries.iter().any(|(found, _)| found == *key))
+        .collect();
+    assert_eq!(scanned, by_get, "scan");
+    let transacted = db.transact(keys, |found| {
+        let there: Vec<_> = found.iter().map(|found| found.value.is_some()).collect();
+        (Batch::new(), there)
+    });
+    assert_eq!(transacted.await.unwrap(), by_get, "transact");
+    by_get
+}
+
+#[test]
+fn an_expired_value_is_absent_to_every_read_in_memory_and_in_tables() {
+    let keys: [&[u8]; 3] = [b"{t}ends", b"{t}ends later", b"{t}stays"];
+    run(1, &SimDisk::new(), 1, |machine| async move {
+        let db = open(&machine, small(1, 1)).await.unwrap();
+        let soon = in_an_hour(&machine);
+        db.put(keys[0], b"hidden").await.unwrap();
+        db.put_until(keys[0], b"1", soon).await.unwrap();
+        db.put_until(keys[1], b"2", soon + 1_000_000).await.unwrap();
+        db.put_until(keys[2], b"-", soon).await.unwrap();
+        db.put(keys[2], b"3").await.unwrap();
+        assert_eq!(seen(&db, &keys).await, [true; 3]);
+        assert_eq!(db.get(keys[0]).await.unwrap().unwrap(), b"1");
+        assert_eq!(db.expiry(keys[0]).await.unwrap(), Some(Some(soon)));
+        assert_eq!(db.expiry(keys[2]).await.unwrap(), Some(None));
+        db.flush().await.unwrap();
+        assert_eq!(seen(&db, &keys).await, [true; 3]);
+        machine.jump_wall_clock(HOUR_MS + 60_000);
+        assert_eq!(seen(&db, &keys).await, [false, true, true]);
+        // In memory again.
+        db.put_until(keys[1], b"2", soon).await.unwrap();
+        assert_eq!(seen(&db, &keys).await, [false, false, true]);
+        db.close().await.unwrap();
+    });
+}
+
+#[test]
+fn an_update_sees_expiry_version_and_what_is_staged() {
+    run(2, &SimDisk::new(), 1, |machine| async move {
+        let db = open(&machine, small(1, 1)).await.unwrap();
+        let soon = in_an_hour(&machine);
+        let look = |db: &Db| {
+            let db = db.clone();
+            async move {
+                let told = |found: corelane::api::Found<'_>| (found.expires_ms, found.version);
+                db.update_found(b"k", move |found| (Decision::Keep, told(found)))
+                    .await
+            }
+        };
+        assert_eq!(look(&db).await.unwrap(), (None, 0));
+        db.put_until(b"k", b"v", soon).await.unwrap();
+        let (expires_ms, first) = look(&db).await.unwrap();
+        assert_eq!(expires_ms, Some(soon));
+        assert!(first > 0 && first < MAX_SEQUENCE);
+        assert_eq!(look(&db).await.unwrap().1, first, "nothing was written");
+        db.flush().await.unwrap();
+        assert_eq!(look(&db).await.unwrap().1, first, "a flush is no write");
+        db.delete(b"k").await.unwrap();
+        assert!(look(&db).await.unwrap().1 > first, "a deletion is one");
+        db.close().await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_staged_is_seen_before_it_has_a_version() {
+    let mut staged = 0;
+    for seed in 0..16 {
+        let version = run(seed, &SimDisk::new(), 1, |machine| async move {
+            let db = open(&machine, small(1, 1)).await.unwrap();
+            let soon = in_an_hour(&machine);
+            let put = db.put_until(b"k", b"v", soon);
+            let look = db.update_found(b"k", |found| (Decision::Keep, (found.expires_ms, found.version)));
+            let (put, looked) = futures_util::future::join(put, look).await;
+            put.unwrap();
+            let (expires_ms, version) = looked.unwrap();
+            assert_eq!(expires_ms, (version > 0).then_some(soon));
+            db.close().await.unwrap();
+            version
+        });
+        staged += u32::from(version == Some(MAX_SEQUENCE));
+    }
+    assert!(staged > 0, "some seed runs the update while the put is staged");
+}
+
+/// Moves of one unit between accounts that share a tag, some in memory and some on the device: nothing is lost or made.
+#[test]
+fn transactions_of_many_callers_keep_the_sum() {
+    const ACCOUNTS: u64 = 12;
+    let key = |n: u64| format!("{{bank}}{n}").into_bytes();
+    let amount = |value: Option<&[u8]>| i64::from_le_bytes(value.unwrap().try_into().unwrap());
+    for seed in 0..8 {
+        run(seed, &SimDisk::new(), 2, move |machine| async move {
+            let db = open(&machine, small(2, 2)).await.unwrap();
+            for n in 0..ACCOUNTS {
+                db.put(&key(n), &100_i64.to_le_bytes()).await.unwrap();
+            }
+            db.flush().await.unwrap();
+            let moves = (0..60_u64).map(|n| {
+                let db = db.clone();
+                let (from, to) = (key(n % ACCOUNTS), key(n * 5 % ACCOUNTS + 1));
+                async move {
+                    if n % 20 == 7 {
+                        db.flush().await.unwrap();
+                    }
+                    let keys = [from, to];
+                    let names = keys.clone();
+                    db.transact(&keys, move |found| {
+                        let mut batch = Batch::new();
+                        if names[0] != names[1] && found[1].value.is_some() {
+                            let (a, b) = (amount(found[0].value) - 1, amount(found[1].value) + 1);
+                            batch.put(&names[0], &a.to_le_bytes()).unwrap();
+                            batch.put(&names[1], &b.to_le_bytes()).unwrap();
+                        }
+                        (batch, ())
+                    })
+                    .await
+                    .unwrap();
+                }
+            });
+            join_all(moves).await;
+            let keys: Vec<_> = (0..ACCOUNTS).map(key).collect();
+            let sum = db.transact(&keys, move |found| {
+                let sum: i64 = found.iter().map(|found| amount(found.value)).sum();
+                (Batch::new(), sum)
+            });
+            assert_eq!(sum.await.unwrap(), 1200);
+            db.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_transaction_that_cannot_run_writes_nothing() {
+    run(3, &SimDisk::new(), 1, |machine| async move {
+        let db = open(&machine, small(1, 4)).await.unwrap();
+        let strange = db.transact(&[b"{a}1", b"{b}2"], |_| (Batch::new(), ())).await;
+        assert_eq!(strange.unwrap_err().kind(), ErrorKind::CrossShard);
+        let written_elsewhere = db
+            .transact(&[b"{a}1"], |_| {
+                let mut batch = Batch::new();
+                batch.put(b"{a}1", b"x").unwrap().put(b"{b}2", b"x").unwrap();
+                (batch, ())
+            })
+            .await;
+        assert_eq!(written_elsewhere.unwrap_err().kind(), ErrorKind::CrossShard);
+        let panicked = db
+            .transact(&[b"{a}1"], |found| {
+                assert!(found.is_empty(), "the caller's own mistake");
+                (Batch::new(), ())
+            })
+            .await;
+        assert_eq!(panicked.unwrap_err().kind(), ErrorKind::CallerPanicked);
+        assert_eq!(db.get(b"{a}1").await.unwrap(), None);
+        db.transact(&[b"{a}1"], |_| {
+            let mut batch = Batch::new();
+            batch.put(b"{a}another", b"x").unwrap();
+            (batch, ())
+        })
+        .await
+        .unwrap();
+        assert!(db.get(b"{a}another").await.unwrap().is_some());
+        db.close().await.unwrap();
+    });
+}
