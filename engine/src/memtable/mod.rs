@@ -49,10 +49,10 @@ pub struct Memtable {
     sequences: Option<(Sequence, Sequence)>,
 }
 
-/// A place in a memtable: at an entry, or at the end.
+/// A place in a memtable: at an entry, or at the end. A walk backwards ends before the first entry, which is the end too.
 ///
 /// It belongs to the memtable that made it: another panics at it or shows some other entry. It stays usable across
-/// later inserts: it stays at its entry, and a walk from it meets every entry that lies ahead in internal order, those
+/// later inserts: it stays at its entry, and a walk from it, either way, meets every entry that lies ahead of it, those
 /// inserted meanwhile included. The end stays the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -152,6 +152,18 @@ impl Memtable {
         self.position(self.tree.seek(&self.arena, seek_target(key, at)))
     }
 
+    /// The position of the last entry in internal order; the end if there is none.
+    pub fn last(&self) -> Position {
+        self.position_or_end(self.tree.last())
+    }
+
+    /// The position of the last entry in internal order whose key is below `key`: the oldest version of the largest of
+    /// those keys. The end if there is none.
+    pub fn seek_below(&self, key: &[u8]) -> Position {
+        // What sorts just before every version of `key` sorts behind every version of the keys below it.
+        self.position_or_end(self.tree.seek_back(&self.arena, seek_target(key, MAX_SEQUENCE)))
+    }
+
     /// The entry at `position`; `None` at the end.
     pub fn entry(&self, position: &Position) -> Option<Entry<'_>> {
         position.record.map(|record| self.arena.entry(record))
@@ -161,6 +173,24 @@ impl Memtable {
     pub fn next(&self, position: &mut Position) {
         if let Some(record) = position.record {
             *position = self.position(self.tree.after(&self.arena, record, position.place));
+        }
+    }
+
+    /// Moves `position` to the entry before it in internal order: a newer version of its key, or the oldest of the key
+    /// below. From the first entry it moves to the end, and there it stays.
+    pub fn previous(&self, position: &mut Position) {
+        if let Some(record) = position.record {
+            *position = self.position_or_end(self.tree.ahead(&self.arena, record, position.place));
+        }
+    }
+
+    fn position_or_end(&self, place: Option<Place>) -> Position {
+        match place {
+            Some(place) => self.position(place),
+            None => Position {
+                record: None,
+                place: self.tree.first(),
+            },
         }
     }
 

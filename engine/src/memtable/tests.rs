@@ -78,10 +78,31 @@ fn walk<'a>(table: &'a Memtable, mut position: Position) -> impl Iterator<Item =
     })
 }
 
+/// Everything from `position` back to the first entry.
+fn walk_back<'a>(table: &'a Memtable, mut position: Position) -> impl Iterator<Item = Entry<'a>> {
+    std::iter::from_fn(move || {
+        let entry = table.entry(&position)?;
+        table.previous(&mut position);
+        Some(entry)
+    })
+}
+
+/// Everything below `key`, backwards.
+fn model_below<'a>(model: &'a Model, key: &[u8]) -> impl Iterator<Item = Entry<'a>> {
+    model
+        .range(..(key.to_vec(), Reverse(u64::MAX)))
+        .rev()
+        .map(entry_of)
+}
+
 fn assert_same(table: &Memtable, model: &Model, context: &str) {
     assert!(
         walk(table, table.first()).eq(model.iter().map(entry_of)),
         "{context}: iteration"
+    );
+    assert!(
+        walk_back(table, table.last()).eq(model.iter().rev().map(entry_of)),
+        "{context}: iteration backwards"
     );
     assert_eq!(table.len(), model.len(), "{context}");
     assert_eq!(table.is_empty(), model.is_empty(), "{context}");
@@ -115,6 +136,11 @@ fn random_operations_agree_with_a_sorted_map() {
                 table.get(&probe, at),
                 seen.filter(|e| e.key == probe),
                 "{context}, step {step}: get"
+            );
+            assert_eq!(
+                table.entry(&table.seek_below(&probe)),
+                model_below(&model, &probe).next(),
+                "{context}, step {step}: seek below"
             );
             let key = key(seed % 8, &mut random);
             // Every step its own sequence, but not in order.
@@ -183,6 +209,51 @@ fn positions_held_across_inserts_skip_nothing_that_was_there() {
             let range = (at.key.to_vec(), Reverse(at.trailer()));
             assert!(
                 walk(&table, position).eq(model.range(range..).map(entry_of)),
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn positions_held_across_inserts_walk_backwards_over_all_that_is_there() {
+    let steps = if cfg!(miri) { 300 } else { 4000 };
+    for seed in 0..if cfg!(miri) { 2 } else { 16 } {
+        let mut random = Random(seed ^ 0xbac);
+        let (mut table, mut model) = (Memtable::new(), Model::new());
+        let mut held: Vec<Position> = vec![table.last()];
+        assert_eq!(table.entry(&held[0]), None, "an empty memtable has no last entry");
+        for step in 0..steps {
+            let key = key(seed % 8, &mut random);
+            add(&mut table, &mut model, &key, step, Kind::Put, &step.to_le_bytes());
+            let index = random.index(held.len());
+            let position = &mut held[index];
+            let Some(at) = table.entry(position) else {
+                table.previous(position);
+                assert_eq!(table.entry(position), None, "seed {seed}: the end stays the end");
+                *position = table.last();
+                continue;
+            };
+            let mut before = model
+                .range(..(at.key.to_vec(), Reverse(at.trailer())))
+                .map(entry_of);
+            table.previous(position);
+            assert_eq!(
+                table.entry(position),
+                before.next_back(),
+                "seed {seed}, step {step}: the one before is the one before"
+            );
+            if held.len() < 50 {
+                held.push(table.seek_below(&key));
+            }
+        }
+        for position in held {
+            let Some(at) = table.entry(&position) else {
+                continue;
+            };
+            let range = ..=(at.key.to_vec(), Reverse(at.trailer()));
+            assert!(
+                walk_back(&table, position).eq(model.range(range).rev().map(entry_of)),
                 "seed {seed}"
             );
         }

@@ -1,6 +1,6 @@
 //! The index: a B+tree of record addresses in internal order.
 //!
-//! Leaves hold every record and are linked left to right. An inner node's slot `i` holds the least record of the
+//! Leaves hold every record and are linked to both sides. An inner node's slot `i` holds the least record of the
 //! subtree `children[i]` as it was when that subtree split off; records are never removed, so a separator is simply
 //! the address of a record. Slot 0 stands for "everything below slot 1", so records below its own may come in there.
 //! Leaf 0 is always the leftmost: a split leaves the lower half in place.
@@ -13,7 +13,7 @@ use super::pool::Pool;
 /// level has at most an eighth of the nodes below it, and twelve reach past the 2^32 addresses of records.
 const MAX_HEIGHT: usize = 12;
 
-/// A leaf that has none to its right.
+/// The neighbour of a leaf that has none on that side.
 const NO_LEAF: u32 = u32::MAX;
 
 #[derive(Debug)]
@@ -21,6 +21,8 @@ struct Leaf {
     slots: Slots,
     /// The leaf to the right, or [`NO_LEAF`].
     next: u32,
+    /// The leaf to the left, or [`NO_LEAF`].
+    previous: u32,
     /// Goes up whenever slots move.
     changes: u32,
 }
@@ -66,6 +68,7 @@ impl Default for Tree {
         leaves.push(Leaf {
             slots: Slots::default(),
             next: NO_LEAF,
+            previous: NO_LEAF,
             changes: 0,
         });
         Self {
@@ -147,6 +150,7 @@ impl Tree {
         let mut right = Leaf {
             slots: leaf.slots.split_off(arena, at),
             next: leaf.next,
+            previous: path.leaf,
             changes: 0,
         };
         if in_left_half(path.rank, at) {
@@ -156,8 +160,12 @@ impl Tree {
         }
         let left_least = leaf.slots.least();
         let separator = right.slots.least();
+        let beyond = leaf.next;
         let number = self.leaves.push(right);
         self.leaves[path.leaf].next = number;
+        if beyond != NO_LEAF {
+            self.leaves[beyond].previous = number;
+        }
         self.insert_child(arena, path, left_least, separator, number);
     }
 
@@ -237,9 +245,56 @@ impl Tree {
         )
     }
 
+    /// The place of the last record; `None` if there is none.
+    pub(super) fn last(&self) -> Option<Place> {
+        let mut node = self.root;
+        for _ in 0..self.height {
+            let inner = &self.inners[node];
+            node = inner.children[inner.slots.len() - 1];
+        }
+        self.place_before(node, self.leaves[node].slots.len())
+    }
+
+    /// The place of the last record at or before `target`; `None` if all are behind it.
+    pub(super) fn seek_back(&self, arena: &Arena, target: Target<'_>) -> Option<Place> {
+        let path = self.descend(arena, target);
+        self.place_before(path.leaf, path.rank)
+    }
+
+    /// The place ahead of that of `record`, which was at `place`; `None` if it is the first.
+    pub(super) fn ahead(&self, arena: &Arena, record: Address, place: Place) -> Option<Place> {
+        if self.leaves[place.leaf].changes == place.changes {
+            return self.place_before(place.leaf, place.slot);
+        }
+        let target = Target {
+            key: arena.key(record),
+            trailer: arena.trailer(record),
+        };
+        let path = self.descend(arena, target);
+        // The record itself is the last of those at or before it, and in the leaf that its own path ends at.
+        self.place_before(path.leaf, path.rank - 1)
+    }
+
     /// The record at `place`, which was just looked up; `None` behind the last.
     pub(super) fn record(&self, place: Place) -> Option<Address> {
         self.leaves[place.leaf].slots.record(place.slot)
+    }
+
+    /// The place of the slot left of `slot` of a leaf, in the leaf to its left if need be.
+    fn place_before(&self, leaf: u32, slot: usize) -> Option<Place> {
+        let (leaf, slot) = match slot.checked_sub(1) {
+            Some(slot) => (leaf, slot),
+            None => match self.leaves[leaf].previous {
+                NO_LEAF => return None,
+                // Only the one leaf of an empty tree is empty, and it has no neighbour.
+                previous => (previous, self.leaves[previous].slots.len() - 1),
+            },
+        };
+        Some(Place {
+            leaf,
+            slot,
+            changes: self.leaves[leaf].changes,
+        })
     }
 
     /// The place of slot `slot` of a leaf, or of the first slot to its right if the leaf ends there.
