@@ -148,6 +148,28 @@ pub fn internal_order(a: (&[u8], u64), b: (&[u8], u64)) -> Ordering {
     a.0.cmp(b.0).then(b.1.cmp(&a.1))
 }
 
+/// Which way a stream of entries runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Direction {
+    /// In internal order: keys ascending, of one key the newest sequence first.
+    #[default]
+    Forwards,
+    /// In the reverse of it: keys descending, of one key the oldest sequence first.
+    Backwards,
+}
+
+impl Direction {
+    /// `order`, seen by whoever walks this way.
+    #[inline]
+    #[must_use]
+    pub fn order(self, order: Ordering) -> Ordering {
+        match self {
+            Self::Forwards => order,
+            Self::Backwards => order.reverse(),
+        }
+    }
+}
+
 /// When a write is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Durability {

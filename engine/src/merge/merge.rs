@@ -5,8 +5,11 @@
 //! bytes of every source's current key are kept beside the tree as a big-endian number: most comparisons never touch
 //! the key itself.
 //!
+//! Over sources that run backwards the same tree gives the reverse order: the numbers are complemented, and whole keys
+//! compared the other way round. "First" below means first in the direction of the merge.
+//!
 //! Invariants:
-//! - `tree[0]` is the source with the smallest current entry; `tree[n]`, n ≥ 1, the loser of the match at node n. The
+//! - `tree[0]` is the source with the first current entry; `tree[n]`, n ≥ 1, the loser of the match at node n. The
 //!   leaf of source i hangs below node (i + k) / 2.
 //! - While a source waits for a block, no entry is current: nothing may pass before its next key is known. The tree
 //!   then still has that source as its winner, and its match is played again once it is refilled.
@@ -14,7 +17,7 @@
 //!   smaller index comes first, and what reads the stream sees the two as not ascending.
 
 use super::{Source, Step};
-use crate::types::{Entry, internal_order};
+use crate::types::{Direction, Entry, internal_order};
 
 /// What stepping the merge came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,8 @@ pub enum Progress {
 /// A source as the tree compares it.
 #[derive(Debug, Clone, Copy)]
 struct Head {
-    /// The first eight bytes of the current key, padded with zeros, big-endian: its order never contradicts the keys'.
+    /// The first eight bytes of the current key, padded with zeros, big-endian, complemented in a merge backwards: its
+    /// order never contradicts that of the merge.
     prefix: u64,
     /// Whether there is a current entry; those without come last.
     live: bool,
@@ -46,6 +50,7 @@ impl Head {
 /// The merged stream of its sources.
 #[derive(Debug)]
 pub struct Merge<S> {
+    direction: Direction,
     sources: Vec<S>,
     heads: Vec<Head>,
     tree: Vec<usize>,
@@ -53,11 +58,17 @@ pub struct Merge<S> {
 }
 
 impl<S: Source> Merge<S> {
-    /// A merge of positioned sources. Those that wait for their first block are asked for one by one: look at
+    /// A merge of positioned sources that run forwards. Those that wait for their first block are asked for one by one: look at
     /// [`Merge::progress`] before the first entry.
     pub fn new(sources: Vec<S>) -> Self {
+        Self::towards(Direction::Forwards, sources)
+    }
+
+    /// A merge of positioned sources that all run in `direction`, as [`Merge::new`].
+    pub fn towards(direction: Direction, sources: Vec<S>) -> Self {
         let heads = vec![Head::ENDED; sources.len()];
         let mut merge = Self {
+            direction,
             sources,
             heads,
             tree: Vec::new(),
@@ -106,7 +117,7 @@ impl<S: Source> Merge<S> {
         }
         self.heads[source] = match self.sources[source].current() {
             Some(entry) => Head {
-                prefix: prefix_of(entry.key),
+                prefix: self.rank_of(entry.key),
                 live: true,
             },
             None => Head::ENDED,
@@ -114,7 +125,16 @@ impl<S: Source> Merge<S> {
         true
     }
 
-    /// The smallest entry of all sources; `None` at the end and while a source waits for a block.
+    /// What stands for `key` in comparisons: smaller for a key that comes earlier.
+    #[inline]
+    fn rank_of(&self, key: &[u8]) -> u64 {
+        match self.direction {
+            Direction::Forwards => prefix_of(key),
+            Direction::Backwards => !prefix_of(key),
+        }
+    }
+
+    /// The first entry of all sources; `None` at the end and while a source waits for a block.
     pub fn current(&self) -> Option<Entry<'_>> {
         self.sources[self.current_source()?].current()
     }
@@ -205,9 +225,10 @@ impl<S: Source> Merge<S> {
 
     fn before_in_full(&self, a: usize, b: usize) -> bool {
         match (self.sources[a].current(), self.sources[b].current()) {
-            (Some(x), Some(y)) => internal_order((x.key, x.trailer()), (y.key, y.trailer()))
-                .then(a.cmp(&b))
-                .is_lt(),
+            (Some(x), Some(y)) => {
+                let order = internal_order((x.key, x.trailer()), (y.key, y.trailer()));
+                self.direction.order(order).then(a.cmp(&b)).is_lt()
+            }
             (Some(_), None) => true,
             (None, Some(_)) => false,
             (None, None) => a < b,
@@ -301,8 +322,12 @@ mod tests {
 
     #[test]
     fn any_number_of_sources_with_any_blocks_comes_out_sorted_and_whole() {
-        for case in 0..500 {
+        for case in 0..1000 {
             let mut seed = case;
+            let direction = [Direction::Forwards, Direction::Backwards][usize::from(case >= 500)];
+            let order = |a: &(Vec<u8>, Sequence), b: &(Vec<u8>, Sequence)| {
+                direction.order(a.0.cmp(&b.0).then(b.1.cmp(&a.1)))
+            };
             let count = usize::try_from(random(&mut seed, 12)).unwrap();
             let mut all = Vec::new();
             let mut sources = Vec::new();
@@ -314,7 +339,7 @@ mod tests {
                     let key: Vec<u8> = (0..len).map(|_| u8::from(random(&mut seed, 4) == 0)).collect();
                     entries.push((key, at * 16 + source as u64 + 1));
                 }
-                entries.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+                entries.sort_by(order);
                 all.extend(entries.iter().cloned());
                 let starts = (0..entries.len())
                     .filter(|_| random(&mut seed, 4) == 0)
@@ -327,8 +352,9 @@ mod tests {
                     waits,
                 });
             }
-            all.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-            assert_eq!(drain(&mut Merge::new(sources)), all, "case {case}");
+            all.sort_by(order);
+            let mut merge = Merge::towards(direction, sources);
+            assert_eq!(drain(&mut merge), all, "case {case}");
         }
     }
 

@@ -4,7 +4,9 @@
 //!   the merge says so, its driver loads the next one, and it goes on.
 //! - [`retain`]: which entries of a merged stream a compaction keeps.
 //! - [`visible`]: which of them a read at a sequence sees.
+//! - [`latest`]: the same for a stream that runs backwards, where of each key the oldest version comes first.
 
+pub mod latest;
 #[expect(
     clippy::module_inception,
     reason = "the file is named after the one type in it"
@@ -13,6 +15,7 @@ pub mod merge;
 pub mod retain;
 pub mod visible;
 
+pub use latest::{Latest, Offer};
 pub use merge::{Merge, Progress};
 pub use retain::{Decision, DropReason, KeyRange, Retain};
 pub use visible::{Sight, Visible};
@@ -31,7 +34,7 @@ pub enum Step {
     End,
 }
 
-/// A stream of entries in internal order: keys ascending, of one key the newest sequence first, no two equal.
+/// A stream of entries in internal order, or all the way in the reverse of it ([`crate::types::Direction`]), no two equal.
 pub trait Source {
     /// The entry it stands on; `None` at the end and while a block is missing.
     fn current(&self) -> Option<Entry<'_>>;
