@@ -144,6 +144,13 @@ fn check(disk: &SimDisk, model: &Model, case: &str) -> Result<u64, Error> {
             Ok(page) => assert!(page.entries.into_iter().eq(model.clone()), "{case}: a wrong scan"),
             Err(error) => first_error = first_error.and(Err(error)),
         }
+        match db.scan_back(Bound::Unbounded, Bound::Unbounded, 10_000).await {
+            Ok(page) => assert!(
+                page.entries.into_iter().rev().eq(model.clone()),
+                "{case}: a wrong scan backwards"
+            ),
+            Err(error) => first_error = first_error.and(Err(error)),
+        }
         let torn = db.stats().await?.total(|shard| shard.torn_tail_bytes);
         let closed = db.close().await;
         first_error?;

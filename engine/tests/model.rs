@@ -182,14 +182,19 @@ impl Caller {
                 };
             }
         }
-        let expected: Vec<_> = self
+        let mut expected: Vec<_> = self
             .model
             .iter()
             .filter(|(key, _)| within(key, &start, &end))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let limit = usize::try_from(*self.rng.pick(&[1_u64, 3, 10, 0])).unwrap();
-        assert_eq!(scan(db, start, end, limit).await, expected);
+        if self.rng.coin() {
+            expected.reverse();
+            assert_eq!(scan_back(db, start, end, limit).await, expected);
+        } else {
+            assert_eq!(scan(db, start, end, limit).await, expected);
+        }
     }
 }
 
@@ -222,11 +227,33 @@ async fn scan(db: &Db, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>, limit: usize)
     }
 }
 
+/// The same from its end.
+async fn scan_back(
+    db: &Db,
+    start: Bound<Vec<u8>>,
+    end: Bound<Vec<u8>>,
+    limit: usize,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let (mut found, mut end) = (Vec::new(), end);
+    loop {
+        let (from, to) = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
+        let page = db.scan_back(from, to, limit).await.unwrap();
+        assert!(limit == 0 || page.entries.len() <= limit);
+        found.extend(page.entries);
+        match page.resume {
+            Some(key) => end = Bound::Excluded(key),
+            None => return found,
+        }
+    }
+}
+
 /// Everything in the database is what the callers together expect.
 async fn compare(db: &Db, callers: &[Caller]) {
     let expected: Model = callers.iter().flat_map(|caller| caller.model.clone()).collect();
     let scanned = scan(db, Bound::Unbounded, Bound::Unbounded, 100).await;
     assert!(scanned.is_sorted_by(|a, b| a.0 < b.0));
+    let back = scan_back(db, Bound::Unbounded, Bound::Unbounded, 100).await;
+    assert!(back.iter().rev().eq(&scanned), "backwards it is another");
     let found: Model = scanned.into_iter().collect();
     for key in expected.keys().chain(found.keys()) {
         let (expected, found) = (expected.get(key).map(Vec::len), found.get(key).map(Vec::len));

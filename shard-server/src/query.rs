@@ -139,6 +139,7 @@ async fn scan<S: Store>(
         let range = ScanRange {
             start,
             end,
+            reverse: false,
             limit: count,
             bytes_limit: SCAN_BYTES,
             keys_only: true,
@@ -204,6 +205,7 @@ async fn range<S: Store>(query: RangeQuery, store: &S, output: &mut Output) -> R
         let range = ScanRange {
             start,
             end: end.clone(),
+            reverse: false,
             limit: left,
             bytes_limit: RANGE_PAGE_BYTES,
             keys_only: false,

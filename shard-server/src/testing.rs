@@ -120,7 +120,12 @@ impl Store for MemoryStore {
         let data = self.0.data.borrow();
         let mut page = Page::default();
         let mut bytes = 0;
-        for (key, value) in data.range((range.start, range.end)) {
+        let mut within = data.range((range.start, range.end));
+        while let Some((key, value)) = if range.reverse {
+            within.next_back()
+        } else {
+            within.next()
+        } {
             if page.entries.len() == range.limit || bytes >= range.bytes_limit {
                 page.resume = page.entries.last().map(|(key, _)| key.to_vec());
                 break;

@@ -340,6 +340,7 @@ impl<I: Io> Client for OnCore<I> {
         let range = ScanRange {
             start: Bound::Included(start.to_vec()),
             end: Bound::Unbounded,
+            reverse: false,
             limit,
             bytes_limit: usize::MAX,
             keys_only: false,

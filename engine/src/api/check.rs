@@ -177,6 +177,7 @@ mod tests {
             Op::Scan(ScanRange {
                 start: Bound::Unbounded,
                 end: Bound::Unbounded,
+                reverse: false,
                 limit: 1,
                 bytes_limit: 1,
                 keys_only: false,

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::ops::Bound;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -259,7 +258,7 @@ impl<I: Io> Core<I> {
         Rc::clone(shard.expect("requests are routed to the core that hosts their shard"))
     }
 
-    /// One page of a range over all shards, merged in key order.
+    /// One page of a range over all shards, merged in key order, or in the reverse of it.
     ///
     /// # Errors
     /// As for a read of any shard; `Busy` when too many snapshots are live.
@@ -475,18 +474,16 @@ fn serve_at_once<I: Io>(
 
 /// Reads pages from every shard at `at` until the limit is met or the range is exhausted.
 pub(super) async fn scan_all(
-    range: ScanRange,
+    mut range: ScanRange,
     at: u64,
     shards: usize,
     execute: impl AsyncFn(Vec<(u16, Op)>) -> Vec<Outcome>,
 ) -> Result<Page> {
     let mut whole = Page::default();
     let mut bytes = 0;
-    let mut start = range.start.clone();
     loop {
         let left = range.limit - whole.entries.len();
         let part = ScanRange {
-            start,
             limit: pages::share(left, shards),
             at: Some(at),
             ..range.clone()
@@ -506,13 +503,13 @@ pub(super) async fn scan_all(
                 other => unreachable!("a scan is answered by Page, not {other:?}"),
             }
         }
-        let page = pages::merge(parts, left);
+        let page = pages::merge(parts, left, range.direction());
         bytes += page.entries.bytes();
         whole.entries.append(page.entries);
         whole.resume = page.resume;
         match &whole.resume {
             Some(key) if whole.entries.len() < range.limit && bytes < range.bytes_limit => {
-                start = Bound::Excluded(key.clone());
+                range.go_on_after(key.clone());
             }
             _ => return Ok(whole),
         }

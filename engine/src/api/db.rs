@@ -347,10 +347,30 @@ impl Db {
     /// # Errors
     /// As for [`Db::get`]; `Busy` when too many snapshots are live.
     pub async fn scan(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, limit: usize) -> Result<Page> {
+        self.scan_page(start, end, limit, false).await
+    }
+
+    /// The same in the reverse of key order, from the end of the range back to its start. Pass [`Page::resume`] as the
+    /// `Bound::Excluded` end of the next page.
+    ///
+    /// # Errors
+    /// As for [`Db::scan`].
+    pub async fn scan_back(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, limit: usize) -> Result<Page> {
+        self.scan_page(start, end, limit, true).await
+    }
+
+    async fn scan_page(
+        &self,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Page> {
         let snapshot = self.snapshot()?;
         let range = ScanRange {
             start: start.map(<[u8]>::to_vec),
             end: end.map(<[u8]>::to_vec),
+            reverse,
             limit: if limit == 0 { DEFAULT_PAGE } else { limit },
             bytes_limit: PAGE_BYTES_LIMIT,
             keys_only: false,
@@ -623,6 +643,14 @@ impl Blocking<'_> {
     /// As there.
     pub fn scan(self, start: Bound<&[u8]>, end: Bound<&[u8]>, limit: usize) -> Result<Page> {
         block_on(self.0.scan(start, end, limit))
+    }
+
+    /// [`Db::scan_back`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scan_back(self, start: Bound<&[u8]>, end: Bound<&[u8]>, limit: usize) -> Result<Page> {
+        block_on(self.0.scan_back(start, end, limit))
     }
 
     /// [`Db::flush`].

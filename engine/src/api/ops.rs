@@ -167,6 +167,7 @@ async fn count<I: Io>(shard: &Rc<Shard<I>>) -> Result<u64, Error> {
             .scan(ScanRange {
                 start,
                 end: Bound::Unbounded,
+                reverse: false,
                 limit: COUNT_STEP,
                 bytes_limit: usize::MAX,
                 keys_only: true,

@@ -1,22 +1,24 @@
-//! Merging the pages of several shards into one, in key order: pure.
+//! Merging the pages of several shards into one, in key order or in the reverse of it: pure.
 
 use crate::shard::page::{Entries, Page};
+use crate::types::Direction;
 
-/// Merges one page per shard into one of at most `limit` entries.
+/// Merges one page per shard, each in `direction`, into one of at most `limit` entries.
 ///
-/// A shard whose page was cut short may hold keys right behind its last one, so nothing beyond the smallest such
+/// A shard whose page was cut short may hold keys right behind its last one, so nothing beyond the first such
 /// frontier may be given out yet; it is read again from the resume key.
-pub(super) fn merge(pages: Vec<Page>, limit: usize) -> Page {
-    let frontier = pages.iter().filter_map(|page| page.resume.clone()).min();
+pub(super) fn merge(pages: Vec<Page>, limit: usize, direction: Direction) -> Page {
+    let resumes = pages.iter().filter_map(|page| page.resume.clone());
+    let frontier = resumes.min_by(|a, b| direction.order(a.cmp(b)));
     let (mut entries, runs) = (Entries::default(), pages.len());
     for page in pages {
         entries.append(page.entries);
     }
     if runs > 1 {
-        entries.sort();
+        entries.sort(direction);
     }
     if let Some(frontier) = &frontier {
-        entries.truncate(entries.count_up_to(frontier));
+        entries.truncate(entries.count_up_to(frontier, direction));
     }
     let cut = entries.len() > limit;
     entries.truncate(limit);
@@ -48,6 +50,21 @@ mod tests {
             entries,
             resume: resume.map(|k| k.as_bytes().to_vec()),
         }
+    }
+
+    fn merge(pages: Vec<Page>, limit: usize) -> Page {
+        super::merge(pages, limit, Direction::Forwards)
+    }
+
+    #[test]
+    fn pages_of_a_reverse_scan_merge_downwards_to_the_highest_frontier() {
+        let merge = |pages, limit| super::merge(pages, limit, Direction::Backwards);
+        let (low, high) = (page(&["d", "a"], None), page(&["e", "c", "b"], Some("b")));
+        assert_eq!(
+            merge(vec![low.clone(), high.clone()], 10),
+            page(&["e", "d", "c", "b"], Some("b"))
+        );
+        assert_eq!(merge(vec![high, low], 2), page(&["e", "d"], Some("d")));
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod live;
 pub mod log;
 pub mod memory;
 pub mod page;
+mod reach;
 pub mod read;
 pub mod recover;
 pub mod request;

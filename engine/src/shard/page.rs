@@ -1,4 +1,4 @@
-//! One page of a scan: entries in key order, in few buffers.
+//! One page of a scan: entries in key order or in the reverse of it, in few buffers.
 //!
 //! A page of small entries made of two allocations each would cost more than reading them. So keys and values lie one
 //! behind the other in chunks, and a span a piece says where. Merging the pages of several shards moves chunks and orders
@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use crate::types::Direction;
+
 /// The most that a chunk is made for, unless one entry is longer: below what the allocator would map and unmap each time.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// A chunk is made for at least so many entries like the one that needs it.
@@ -17,9 +19,10 @@ const ENTRIES_AHEAD: usize = 8;
 /// One page of a scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Keys and values in key order; values are empty in a scan of keys only.
+    /// Keys and values in the order of the scan; values are empty in a scan of keys only.
     pub entries: Entries,
-    /// Where the next page starts (exclusive: after this key); `None` when the range is exhausted.
+    /// The last key given, behind which the next page starts: the excluded start of its range, or in a reverse scan its
+    /// excluded end. `None` when the range is exhausted.
     pub resume: Option<Vec<u8>>,
 }
 
@@ -117,12 +120,12 @@ impl Entries {
         }));
     }
 
-    /// Orders entries that are a few ascending runs by their keys.
-    pub(crate) fn sort(&mut self) {
+    /// Orders entries that are a few runs in `direction` by their keys.
+    pub(crate) fn sort(&mut self, direction: Direction) {
         let chunks = &self.chunks;
         // The stable sort finds the runs and merges them.
         self.spans
-            .sort_by(|a, b| key_of(chunks, a).cmp(key_of(chunks, b)));
+            .sort_by(|a, b| direction.order(key_of(chunks, a).cmp(key_of(chunks, b))));
     }
 
     /// Keeps the first `entries`.
@@ -130,10 +133,10 @@ impl Entries {
         self.spans.truncate(entries);
     }
 
-    /// How many of the entries, which ascend, have keys up to `last`.
-    pub(crate) fn count_up_to(&self, last: &[u8]) -> usize {
+    /// How many of the entries, which are in order in `direction`, have keys up to `last`.
+    pub(crate) fn count_up_to(&self, last: &[u8], direction: Direction) -> usize {
         self.spans
-            .partition_point(|span| key_of(&self.chunks, span) <= last)
+            .partition_point(|span| direction.order(key_of(&self.chunks, span).cmp(last)).is_le())
     }
 
     /// Bytes of all keys and values.
@@ -231,10 +234,19 @@ mod tests {
         for start in 0..3 {
             entries.append(numbered((start..300).step_by(3), 100).into_iter().collect());
         }
-        entries.sort();
+        entries.sort(Direction::Forwards);
         assert_eq!(entries, numbered(0..300, 100).into_iter().collect());
-        assert_eq!(entries.count_up_to(&150_u32.to_be_bytes()), 151);
+        assert_eq!(
+            entries.count_up_to(&150_u32.to_be_bytes(), Direction::Forwards),
+            151
+        );
+        entries.sort(Direction::Backwards);
+        assert_eq!(entries, numbered((0..300).rev(), 100).into_iter().collect());
+        assert_eq!(
+            entries.count_up_to(&150_u32.to_be_bytes(), Direction::Backwards),
+            150
+        );
         entries.truncate(2);
-        assert_eq!(entries, numbered(0..2, 100).into_iter().collect());
+        assert_eq!(entries, numbered((298..300).rev(), 100).into_iter().collect());
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::shard::batch::Batch;
 use crate::shard::page::Page;
 use crate::shard::stats::ShardStats;
-use crate::types::{Content, Durability, Sequence, is_expired};
+use crate::types::{Content, Direction, Durability, Sequence, is_expired};
 
 /// What a shard holds for a key at the moment of the look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub enum Op {
         /// When it is acknowledged.
         durability: Durability,
     },
-    /// One page of a range in key order.
+    /// One page of a range in key order, or in the reverse of it.
     Scan(ScanRange),
     /// The number of live keys, by walking them all.
     Count,
@@ -145,13 +145,15 @@ impl fmt::Debug for Op {
     }
 }
 
-/// A forward range to read, with its bounds on the answer.
+/// A range to read, in ascending or descending order of keys, with its bounds on the answer.
 #[derive(Debug, Clone)]
 pub struct ScanRange {
-    /// Where to start.
+    /// The lower end: where a scan starts, or a reverse one stops.
     pub start: Bound<Vec<u8>>,
-    /// Where to stop.
+    /// The upper end: where a scan stops, or a reverse one starts.
     pub end: Bound<Vec<u8>>,
+    /// Keys descend, from `end` to `start`.
+    pub reverse: bool,
     /// At most this many entries.
     pub limit: usize,
     /// Stop after the entry that brings keys and values to this many bytes.
@@ -160,6 +162,27 @@ pub struct ScanRange {
     pub keys_only: bool,
     /// The snapshot to read at; `None` for what is published now.
     pub at: Option<Sequence>,
+}
+
+impl ScanRange {
+    /// Which way it is walked.
+    pub(crate) fn direction(&self) -> Direction {
+        if self.reverse {
+            Direction::Backwards
+        } else {
+            Direction::Forwards
+        }
+    }
+
+    /// Leaves what lies behind `key` in the order of the scan: the range of the page after one whose
+    /// [`resume`](Page::resume) it is.
+    pub fn go_on_after(&mut self, key: Vec<u8>) {
+        if self.reverse {
+            self.end = Bound::Excluded(key);
+        } else {
+            self.start = Bound::Excluded(key);
+        }
+    }
 }
 
 /// What a shard answers; each request has one kind of answer.

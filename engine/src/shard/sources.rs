@@ -6,13 +6,14 @@ use crate::io::Io;
 use crate::memtable::Position;
 use crate::merge::{Source, Step};
 use crate::shard::memory::SharedMemtable;
-use crate::types::{Entry, Kind, Sequence};
+use crate::types::{Direction, Entry, Kind, MAX_SEQUENCE, Sequence};
 
 /// A walk through a memtable that may grow meanwhile. It copies the entry it stands on, so that no borrow of the
 /// memtable outlives a step.
 #[derive(Debug)]
 pub struct MemtableSource {
     memtable: SharedMemtable,
+    direction: Direction,
     position: Position,
     live: bool,
     key: Vec<u8>,
@@ -22,21 +23,31 @@ pub struct MemtableSource {
 }
 
 impl MemtableSource {
-    /// From the first entry.
+    /// From the first entry to the last.
     pub fn whole(memtable: SharedMemtable) -> Self {
         let position = memtable.borrow().first();
-        Self::at(memtable, position)
+        Self::at(memtable, Direction::Forwards, position)
     }
 
-    /// From `key` on, as a read at `at` sees it.
-    pub fn from(memtable: SharedMemtable, key: &[u8], at: Sequence) -> Self {
-        let position = memtable.borrow().seek(key, at);
-        Self::at(memtable, position)
+    /// From `key` on: that key and what is above it.
+    pub fn from(memtable: SharedMemtable, key: &[u8]) -> Self {
+        let position = memtable.borrow().seek(key, MAX_SEQUENCE);
+        Self::at(memtable, Direction::Forwards, position)
     }
 
-    fn at(memtable: SharedMemtable, position: Position) -> Self {
+    /// Backwards, from the last entry whose key is below `key`; from the last of all where there is no such bound.
+    pub fn back(memtable: SharedMemtable, below: Option<&[u8]>) -> Self {
+        let position = match below {
+            Some(key) => memtable.borrow().seek_below(key),
+            None => memtable.borrow().last(),
+        };
+        Self::at(memtable, Direction::Backwards, position)
+    }
+
+    fn at(memtable: SharedMemtable, direction: Direction, position: Position) -> Self {
         let mut source = Self {
             memtable,
+            direction,
             position,
             live: false,
             key: Vec::new(),
@@ -76,7 +87,10 @@ impl Source for MemtableSource {
         if !self.live {
             return Step::End;
         }
-        self.memtable.borrow().next(&mut self.position);
+        match self.direction {
+            Direction::Forwards => self.memtable.borrow().next(&mut self.position),
+            Direction::Backwards => self.memtable.borrow().previous(&mut self.position),
+        }
         self.copy();
         if self.live { Step::Ready } else { Step::End }
     }

@@ -231,6 +231,12 @@ impl Block {
         low
     }
 
+    /// How many restart points have keys below `key`: the last of them is where a walk meets the last such entry.
+    pub(crate) fn restarts_below(&self, key: &[u8]) -> usize {
+        // No entry of `key` comes before its newest possible version.
+        self.search_restarts_in(0..self.restarts, key, u64::MAX)
+    }
+
     /// Where a walk must start to meet the first entry that is not before (`key`, `bound`): at the last restart point
     /// that is before it, or else at the first.
     #[inline]

@@ -23,7 +23,7 @@ const DOING: &str = "reading blocks in order";
 pub(crate) const SEQUENTIAL_BYTES: usize = 256 * 1024;
 
 /// The longest read ahead of a scan, in bytes. An idle cursor may hold so much.
-const SCAN_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const SCAN_BYTES_MAX: usize = 64 * 1024;
 
 struct Ahead<F: File> {
     start: u64,

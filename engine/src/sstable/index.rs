@@ -22,7 +22,7 @@ use super::format::{
 };
 use super::search::{Handle, SearchIndex};
 use crate::codec::varint;
-use crate::types::{PAGE_BYTES, Sequence};
+use crate::types::{MAX_SEQUENCE, PAGE_BYTES, Sequence};
 
 /// A short internal key that is not before (`last`, `trailer`) and before every entry of `next`.
 pub(crate) fn separator(last: &[u8], trailer: u64, next: Option<&[u8]>) -> (Vec<u8>, u64) {
@@ -287,6 +287,19 @@ impl Partition {
     #[inline]
     pub(crate) fn search(&self, key: &[u8], at: Sequence) -> Option<BlockHandle> {
         self.index.search(key, at).map(|number| self.index.handle(number))
+    }
+
+    /// The data blocks of the partition, in the order of the file; at least one.
+    pub(crate) fn blocks(&self) -> &[BlockHandle] {
+        self.index.handles()
+    }
+
+    /// The number of the block in which a walk backwards meets the last entry with a key below `key`, or else turns to the
+    /// one before.
+    pub(crate) fn block_towards(&self, key: &[u8]) -> usize {
+        self.index
+            .search(key, MAX_SEQUENCE)
+            .unwrap_or(self.blocks().len() - 1)
     }
 
     /// Bytes of memory held.

@@ -21,7 +21,7 @@ use super::properties::Properties;
 use crate::cache::{BlockCache as Cache, Weigh};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::{File, Io, OpenOptions};
-use crate::types::{PAGE_BYTES, Sequence};
+use crate::types::{MAX_SEQUENCE, PAGE_BYTES, Sequence};
 
 /// How much is read from the end of a file to open it. The top index and the properties of a table of 64 MiB fit.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -97,7 +97,8 @@ impl<F: File> Window<F> {
         self.bytes.get(skip..)
     }
 
-    fn block(&self, handle: BlockHandle) -> Option<&[u8]> {
+    /// The bytes of a block, if the window holds it whole.
+    pub(crate) fn block(&self, handle: BlockHandle) -> Option<&[u8]> {
         self.from(handle.offset())?.get(..handle.bytes())
     }
 }
@@ -323,6 +324,28 @@ impl<I: Io> Table<I> {
                 .map_or(Located::Absent, Located::Block),
             None => Located::NeedPartition(self.top.handle(number)),
         }
+    }
+
+    /// How many partitions index and filter have; at least one.
+    pub(crate) fn partitions(&self) -> usize {
+        self.top.handles().len()
+    }
+
+    /// Where a partition lies.
+    pub(crate) fn partition_handle(&self, number: usize) -> PartitionHandle {
+        self.top.handle(number)
+    }
+
+    /// A partition that is kept in memory with the table.
+    pub(crate) fn pinned_partition(&self, number: usize) -> Option<Rc<Partition>> {
+        self.pinned.as_ref().map(|pinned| Rc::clone(&pinned[number]))
+    }
+
+    /// The partition in which a walk backwards meets the last entry with a key below `key`, or else turns to the one before.
+    pub(crate) fn partition_towards(&self, key: &[u8]) -> usize {
+        self.top
+            .search(key, MAX_SEQUENCE)
+            .unwrap_or(self.partitions() - 1)
     }
 
     /// Reads one data block: exactly one device read, its checksum verified before anything in it is used.

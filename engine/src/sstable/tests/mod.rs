@@ -159,6 +159,25 @@ fn drain(cursor: &mut TableCursor<MemoryIo>, cache: Option<&BlockCache>) -> Resu
     }
 }
 
+/// Everything from where a seek put the cursor back to the first entry.
+fn drain_back(cursor: &mut BackCursor<MemoryIo>, cache: Option<&BlockCache>) -> Result<Vec<Owned>> {
+    let mut out = Vec::new();
+    let mut step = cursor.step();
+    loop {
+        match step {
+            Step::NeedBlock => {
+                assert!(cursor.current().is_none(), "a cursor that waits shows nothing");
+                step = block_on(cursor.load(cache))?;
+            }
+            Step::End => return Ok(out),
+            Step::Ready => {
+                out.push(Owned::of(cursor.current().expect("it is ready")));
+                step = cursor.advance();
+            }
+        }
+    }
+}
+
 fn text_options(compression: Compression) -> TableOptions {
     TableOptions {
         compression,

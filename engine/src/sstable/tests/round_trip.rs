@@ -41,6 +41,7 @@ fn check(
         assert_eq!(drain(&mut scan, Some(&cache)).unwrap(), entries);
         scan.seek_to_first();
         assert_eq!(drain(&mut scan, None).unwrap(), entries, "without a cache");
+        check_back(entries, &table, keys);
         for (i, key) in keys.iter().enumerate() {
             let at = sequences[i % sequences.len()];
             let start = entries.partition_point(|e| e.key < *key || (e.key == *key && e.sequence > at));
@@ -63,6 +64,32 @@ fn check(
         }
     }
     summary
+}
+
+/// Checks walks backwards, from the end and from below every key.
+fn check_back(entries: &[Owned], table: &Rc<Table<MemoryIo>>, keys: &[Vec<u8>]) {
+    for cache in [Some(&BlockCache::new(1 << 20)), None] {
+        let mut back = BackCursor::scan(Rc::clone(table));
+        back.seek_to_last();
+        assert!(
+            drain_back(&mut back, cache)
+                .unwrap()
+                .iter()
+                .eq(entries.iter().rev())
+        );
+        for key in keys {
+            back.seek_below(key);
+            let below = entries[..entries.partition_point(|e| e.key < *key)].iter().rev();
+            let mut step = block_on(back.load(cache)).unwrap();
+            // As far as some blocks: a walk over all from every key would take long.
+            for entry in below.map(Some).chain([None]).take(40) {
+                assert_eq!(back.current().map(Owned::of).as_ref(), entry, "below {key:x?}");
+                assert_eq!(step == Step::Ready, entry.is_some());
+                back.advance();
+                step = block_on(back.load(cache)).unwrap();
+            }
+        }
+    }
 }
 
 fn all_options() -> Vec<TableOptions> {
