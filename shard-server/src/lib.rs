@@ -20,6 +20,7 @@ pub mod connection;
 pub mod cursors;
 pub mod glob;
 pub mod info;
+pub mod log;
 pub mod options;
 pub mod output;
 pub mod pipeline;

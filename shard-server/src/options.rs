@@ -21,7 +21,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server (what happens without a subcommand, too).
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -37,7 +37,7 @@ pub enum ConfigCommand {
         file: Option<PathBuf>,
     },
     /// Print what the server would run with, and which layer each value comes from. Takes the flags of `serve`.
-    Show(ServeFlags),
+    Show(Box<ServeFlags>),
     /// Print a file with every key at its default, explained.
     Default,
 }
@@ -45,7 +45,7 @@ pub enum ConfigCommand {
 impl Cli {
     /// Which tool is wanted.
     pub fn command(self) -> Command {
-        self.command.unwrap_or(Command::Serve(self.serve))
+        self.command.unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
     }
 
     /// The flags of `serve` out of a command line without the program's name.
@@ -56,7 +56,7 @@ impl Cli {
         let cli =
             Self::try_parse_from(["corelane"].iter().chain(flags)).map_err(|error| error.to_string())?;
         match cli.command() {
-            Command::Serve(flags) => Ok(flags),
+            Command::Serve(flags) => Ok(*flags),
             Command::Config(_) => Err("another tool is wanted".to_owned()),
         }
     }

@@ -18,6 +18,7 @@ use signal_hook::{flag, low_level};
 
 use crate::config::storage::Durability;
 use crate::config::{Config, Loaded};
+use crate::log;
 use crate::server::{Server, Settings};
 use crate::service::RespService;
 
@@ -28,6 +29,7 @@ use crate::service::RespService;
 /// Why it did not start, or did not close cleanly, in words for an operator.
 pub fn serve(loaded: &Loaded) -> Result<(), String> {
     let config = &loaded.config;
+    let _writing = log::start(&config.log)?;
     let address = config.server.address();
     refuse_used(address)?;
     raise_open_files(config.limits.clients);
