@@ -137,6 +137,15 @@ impl<'a> Entry<'a> {
         Content::of(self.kind, self.value)
     }
 
+    /// What says in this entry's place that its key is not there.
+    pub fn tombstone(&self) -> Self {
+        Self {
+            kind: Kind::Tombstone,
+            value: &[],
+            ..*self
+        }
+    }
+
     /// The packed trailer of this entry.
     pub fn trailer(&self) -> u64 {
         pack_trailer(self.sequence, self.kind)

@@ -5,6 +5,7 @@
 mod common;
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use corelane::ErrorKind;
 use corelane::api::{Batch, Db, Decision};
@@ -16,6 +17,7 @@ use futures_util::future::join_all;
 use common::{open, small};
 
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// The time an hour from now.
 fn in_an_hour(machine: &SimMachine) -> u64 {
@@ -74,6 +76,143 @@ fn an_expired_value_is_absent_to_every_read_in_memory_and_in_tables() {
         // In memory again.
         db.put_until(keys[1], b"2", soon).await.unwrap();
         assert_eq!(seen(&db, &keys).await, [false, false, true]);
+        db.close().await.unwrap();
+    });
+}
+
+/// Ends a round of work: by a close, or by pulling the plug.
+async fn end(machine: &SimMachine, db: Db, clean: bool) {
+    if clean {
+        db.close().await.unwrap();
+    } else {
+        machine.cut_power();
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A clock that stepped back by a day while the server was down brought back what it had told to be gone: sessions that had
+/// ended were open again.
+#[test]
+fn r18_what_was_seen_to_expire_stays_so_under_a_clock_that_went_back() {
+    for (seed, clean) in [(1, true), (2, false), (3, false), (4, false)] {
+        let disk = SimDisk::new();
+        run(seed, &disk, 1, |machine| async move {
+            let db = open(&machine, small(1, 1)).await.unwrap();
+            let soon = in_an_hour(&machine);
+            db.put_until(b"in a table", b"v", soon).await.unwrap();
+            db.flush().await.unwrap();
+            db.put_until(b"in the log", b"v", soon).await.unwrap();
+            db.put_until(b"later", b"v", soon + 7 * 86_400_000).await.unwrap();
+            machine.jump_wall_clock(2 * HOUR_MS);
+            match seed {
+                // A flush has dropped it; then another value of the same age must not come back either.
+                4 => db.flush().await.unwrap(),
+                _ => assert_eq!(db.get(b"in the log").await.unwrap(), None),
+            }
+            if seed == 3 {
+                let page = db.scan(Bound::Unbounded, Bound::Unbounded, 0).await.unwrap();
+                assert_eq!(page.entries.len(), 1);
+            }
+            // Before it has come to the disk, somebody may read on under a clock that has gone back.
+            machine.jump_wall_clock(-DAY_MS);
+            if seed != 4 {
+                assert_eq!(db.get(b"in the log").await.unwrap(), None);
+            }
+            machine.core(0).sleep(Duration::from_secs(3)).await;
+            end(&machine, db, clean).await;
+        });
+        if !clean {
+            disk.crash(seed);
+        }
+        run(seed, &disk, 1, |machine| async move {
+            let db = open(&machine, small(1, 1)).await.unwrap();
+            let keys: [&[u8]; 1] = [b"in a table"];
+            assert_eq!(seen(&db, &keys).await, [false], "seed {seed}");
+            assert_eq!(db.get(b"in the log").await.unwrap(), None, "seed {seed}");
+            assert!(db.get(b"later").await.unwrap().is_some(), "seed {seed}");
+            // It holds through a second life that sees nothing expire.
+            end(&machine, db, clean).await;
+        });
+        if !clean {
+            disk.crash(seed);
+        }
+        run(seed, &disk, 1, |machine| async move {
+            let db = open(&machine, small(1, 1)).await.unwrap();
+            assert_eq!(db.get(b"in the log").await.unwrap(), None, "seed {seed}");
+            db.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn r18_a_clock_a_day_ahead_ends_what_it_says_and_nothing_else() {
+    let disk = SimDisk::new();
+    run(5, &disk, 1, |machine| async move {
+        let db = open(&machine, small(1, 1)).await.unwrap();
+        let soon = in_an_hour(&machine);
+        db.put_until(b"an hour", b"v", soon).await.unwrap();
+        db.put_until(b"two days", b"v", soon + 2 * DAY_MS.unsigned_abs())
+            .await
+            .unwrap();
+        db.put(b"for ever", b"v").await.unwrap();
+        // Back, before anything has expired: it lives on.
+        machine.jump_wall_clock(-DAY_MS);
+        assert!(db.get(b"an hour").await.unwrap().is_some());
+        machine.jump_wall_clock(2 * DAY_MS);
+        let keys: [&[u8]; 1] = [b"an hour"];
+        assert_eq!(seen(&db, &keys).await, [false]);
+        for key in [&b"two days"[..], b"for ever"] {
+            assert!(db.get(key).await.unwrap().is_some());
+        }
+        db.close().await.unwrap();
+    });
+}
+
+/// Merges give up what has expired: wholly at the bottom, and above it they leave what hides older values.
+#[test]
+fn merges_drop_what_has_expired_and_bring_nothing_old_back() {
+    run(6, &SimDisk::new(), 1, |machine| async move {
+        let db = open(&machine, small(1, 1)).await.unwrap();
+        let soon = in_an_hour(&machine);
+        let key = |n: u32| n.to_be_bytes();
+        for n in 0..200 {
+            db.put(&key(n), &[1; 300]).await.unwrap();
+        }
+        db.compact().await.unwrap();
+        for n in 0..150 {
+            db.put_until(&key(n), &[2; 300], soon).await.unwrap();
+        }
+        machine.jump_wall_clock(2 * HOUR_MS);
+        db.flush().await.unwrap();
+        let stats = db.stats().await.unwrap();
+        assert_eq!(stats.total(|shard| shard.expired_dropped), 150, "as tombstones");
+        assert_eq!(
+            db.scan(Bound::Unbounded, Bound::Unbounded, 0)
+                .await
+                .unwrap()
+                .entries
+                .len(),
+            50
+        );
+        db.compact().await.unwrap();
+        let stats = db.stats().await.unwrap();
+        assert_eq!(stats.total(|shard| shard.table_entries), 50);
+        assert_eq!(
+            db.scan(Bound::Unbounded, Bound::Unbounded, 0)
+                .await
+                .unwrap()
+                .entries
+                .len(),
+            50
+        );
+        // With nothing below they go wholly.
+        for n in 1000..1010 {
+            db.put_until(&key(n), b"v", soon).await.unwrap();
+        }
+        db.flush().await.unwrap();
+        let stats = db.stats().await.unwrap();
+        assert_eq!(stats.total(|shard| shard.expired_dropped), 160);
+        assert_eq!(stats.total(|shard| shard.table_entries), 50);
         db.close().await.unwrap();
     });
 }

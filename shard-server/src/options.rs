@@ -45,7 +45,8 @@ pub enum ConfigCommand {
 impl Cli {
     /// Which tool is wanted.
     pub fn command(self) -> Command {
-        self.command.unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
+        self.command
+            .unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
     }
 
     /// The flags of `serve` out of a command line without the program's name.

@@ -53,6 +53,8 @@ pub struct JobOutput {
     pub entries_in: u64,
     /// Bytes written.
     pub written_bytes: u64,
+    /// Values given up because their time had passed.
+    pub expired: u64,
 }
 
 /// Merges `sources` into tables. `expected_entries` is what the inputs say they hold.
@@ -113,7 +115,12 @@ impl<I: Io> Job<'_, '_, I> {
             }
             let entry = merge.current().expect("a ready merge has an entry");
             self.output.entries_in += 1;
-            if let Decision::Keep = self.retain.decide(&entry) {
+            let kept = match self.retain.decide(&entry) {
+                Decision::Keep => Some(entry),
+                Decision::Bury => Some(entry.tombstone()),
+                Decision::Drop(_) => None,
+            };
+            if let Some(entry) = kept {
                 if self.must_cut(entry.key) {
                     self.finish_table().await?;
                 }
@@ -184,8 +191,9 @@ impl<I: Io> Job<'_, '_, I> {
         Ok(())
     }
 
-    fn check_counts(&self, expected_entries: u64) -> Result<()> {
+    fn check_counts(&mut self, expected_entries: u64) -> Result<()> {
         let tally = self.retain.tally();
+        self.output.expired = tally.expired + tally.buried;
         let written: u64 = self.output.tables.iter().map(|table| table.entries).sum();
         let holds = self.output.entries_in == expected_entries
             && tally.total() == self.output.entries_in
@@ -200,8 +208,8 @@ impl<I: Io> Job<'_, '_, I> {
             None,
             format!(
                 "the inputs should hold {expected_entries} entries; {} were read, {written} written, {} dropped as \
-                 shadowed and {} as tombstones",
-                self.output.entries_in, tally.shadowed, tally.tombstones_at_bottom
+                 shadowed, {} as tombstones and {} as expired",
+                self.output.entries_in, tally.shadowed, tally.tombstones_at_bottom, tally.expired
             ),
         ))
     }

@@ -40,6 +40,7 @@ pub struct Visible {
     /// Whether `key` is settled: set by the first visible entry of all.
     settled: bool,
     passed: Passed,
+    latest_expired_ms: Option<u64>,
 }
 
 impl Visible {
@@ -51,6 +52,7 @@ impl Visible {
             key: Vec::new(),
             settled: false,
             passed: Passed::default(),
+            latest_expired_ms: None,
         }
     }
 
@@ -71,8 +73,11 @@ impl Visible {
             self.passed.deleted += 1;
             return Sight::Deleted;
         };
-        if content.expires_ms.is_some_and(|at| is_expired(at, self.now_ms)) {
+        if let Some(expires_ms) = content.expires_ms
+            && is_expired(expires_ms, self.now_ms)
+        {
             self.passed.expired += 1;
+            self.latest_expired_ms = self.latest_expired_ms.max(Some(expires_ms));
             return Sight::Expired;
         }
         Sight::Show(content.value)
@@ -81,6 +86,11 @@ impl Visible {
     /// Forgets where it was, before a stream that was repositioned. Counts go on.
     pub fn restart(&mut self) {
         self.settled = false;
+    }
+
+    /// The latest end of a value that was passed over because it had ended, in ms since the Unix epoch.
+    pub fn latest_expired_ms(&self) -> Option<u64> {
+        self.latest_expired_ms
     }
 
     /// What was passed over so far.
@@ -141,6 +151,7 @@ mod tests {
             assert_eq!(judge(&mut visible, key, 4, Kind::Put), Sight::Shadowed);
         }
         assert_eq!(visible.passed().expired, 1);
+        assert_eq!(visible.latest_expired_ms(), Some(99));
     }
 
     #[test]

@@ -1,25 +1,82 @@
 //! The clock that expiry goes by: it never goes back, whatever the machine's does (R18).
 //!
-//! Time is the largest of the machine's wall clock, of what this shard has seen of it since open, and of what the manifest
-//! last recorded. It is only asked for where an entry ends at all, so a shard without such entries never looks.
+//! Time is the largest of the machine's wall clock, of what this shard has seen of it since open, and of what its manifest
+//! last recorded. It is only asked for where an entry ends at all, and only recorded by a shard that has had such entries.
+//!
+//! What somebody was told has expired should not come back after a restart under a clock that has gone back. So the time is
+//! recorded
+//! - with every edit of the manifest: what a flush or merge has dropped stays dropped, and all of its age with it;
+//! - at a clean close;
+//! - within [`RECORD_LAG`] after a read met an entry whose end lies at or after the recorded time.
+//!
+//! What is left open is a crash within that lag, together with a clock that goes back.
 
 use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
 
+use futures_util::future::select;
+
+use crate::error::{ErrorKind, Result};
 use crate::io::Io;
 use crate::shard::Shard;
+use crate::shard::request::Found;
+use crate::types::{Content, Kind, Sequence};
+use crate::version::{Manifest, VersionEdit};
+
+/// The time is recorded so long after somebody has met an expired entry. Each record is a device write, so one covers all
+/// that expires meanwhile.
+const RECORD_LAG: Duration = Duration::from_secs(1);
 
 /// What a shard knows of the time. Milliseconds since the Unix epoch.
 #[derive(Debug, Default)]
 pub struct ExpiryClock {
     seen_ms: Cell<u64>,
+    /// The time in the manifest.
+    recorded_ms: Cell<u64>,
+    /// Whether the shard has had values that end.
+    in_use: Cell<bool>,
+    /// Whether a read met an expired entry that a clock gone back would bring back after a restart.
+    owes_record: Cell<bool>,
 }
 
 impl ExpiryClock {
+    /// A clock that goes on from the time in the manifest; 0 where there is none.
+    pub fn new(recorded_ms: u64) -> Self {
+        Self {
+            seen_ms: Cell::new(recorded_ms),
+            recorded_ms: Cell::new(recorded_ms),
+            in_use: Cell::new(recorded_ms > 0),
+            owes_record: Cell::new(false),
+        }
+    }
+
     /// The time, given what the machine says.
     pub fn read(&self, wall_ms: u64) -> u64 {
         let now_ms = self.seen_ms.get().max(wall_ms);
         self.seen_ms.set(now_ms);
         now_ms
+    }
+
+    /// Says that an entry of this kind is in a memtable.
+    pub fn note_kind(&self, kind: Kind) {
+        if kind == Kind::PutUntil {
+            self.in_use.set(true);
+        }
+    }
+
+    /// Says that the manifest holds this time.
+    pub fn note_recorded(&self, time_ms: u64) {
+        self.recorded_ms.set(time_ms);
+        self.owes_record.set(false);
+    }
+
+    /// Says that somebody was told that what ended at `expires_ms` is over; whether the time must be recorded for that,
+    /// and nobody had asked for it yet.
+    pub fn note_expired(&self, expires_ms: u64) -> bool {
+        let unsafe_after_restart = expires_ms >= self.recorded_ms.get();
+        unsafe_after_restart && !self.owes_record.replace(true)
     }
 }
 
@@ -28,6 +85,74 @@ impl<I: Io> Shard<I> {
     pub fn now_ms(&self) -> u64 {
         self.time.read(self.io.wall_clock_ms())
     }
+
+    /// What there is to tell at `now_ms` of a key whose newest entry, written at `version`, has this content.
+    pub(crate) fn judge<'a>(
+        &self,
+        now_ms: u64,
+        version: Sequence,
+        content: Option<Content<'a>>,
+    ) -> Found<'a> {
+        let found = Found::at(now_ms, version, content);
+        if found.value.is_none()
+            && let Some(expires_ms) = content.and_then(|content| content.expires_ms)
+        {
+            self.note_expired(expires_ms);
+        }
+        found
+    }
+
+    /// Has the time recorded soon, where what was told to have ended would otherwise be back after a restart.
+    pub(crate) fn note_expired(&self, expires_ms: u64) {
+        if self.time.note_expired(expires_ms) {
+            self.clock_work.open();
+        }
+    }
+
+    /// The time for an edit of the manifest; none as long as there were no values that end.
+    pub(crate) fn time_to_record(&self) -> Option<u64> {
+        self.time.in_use.get().then(|| self.now_ms())
+    }
+
+    /// The task that records the time.
+    pub(crate) async fn clock_loop(self: Rc<Self>) {
+        loop {
+            let next = self.clock_work.wait();
+            if self.closing.get() {
+                return;
+            }
+            if !self.time.owes_record.get() || self.health.is_poisoned() {
+                next.await;
+                continue;
+            }
+            // Until the time is recorded the gate is opened only to close.
+            select(pin!(next), pin!(self.io.sleep(RECORD_LAG))).await;
+            if self.closing.get() {
+                return;
+            }
+            // What failed is tried again, and a failure that matters beyond this has told the shard itself.
+            let _tried_again = self.install(VersionEdit::default(), Vec::new(), || ()).await;
+        }
+    }
+
+    /// Records the time as the shard closes. A full device is no failure: nothing is lost by it but time.
+    ///
+    /// # Errors
+    /// `Io` or `Poisoned`.
+    pub(crate) async fn record_time_in(&self, manifest: &mut Manifest<I>) -> Result<()> {
+        let time_ms = self.time_to_record();
+        if time_ms <= Some(manifest.state().time_ms) {
+            return Ok(());
+        }
+        let edit = VersionEdit {
+            time_ms,
+            ..VersionEdit::default()
+        };
+        match manifest.append(&edit).await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => Ok(()),
+            recorded => recorded,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -35,9 +160,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r18_time_does_not_go_back() {
-        let clock = ExpiryClock::default();
-        let seen: Vec<_> = [5, 3, 9, 8].map(|wall| clock.read(wall)).into();
-        assert_eq!(seen, [5, 5, 9, 9]);
+    fn r18_time_does_not_go_back_and_goes_on_from_what_was_recorded() {
+        let clock = ExpiryClock::new(4);
+        let seen: Vec<_> = [2, 5, 3, 9, 8].map(|wall| clock.read(wall)).into();
+        assert_eq!(seen, [4, 5, 5, 9, 9]);
+    }
+
+    #[test]
+    fn a_record_is_asked_for_once_and_only_for_what_a_restart_could_bring_back() {
+        let clock = ExpiryClock::new(100);
+        assert!(!clock.note_expired(99), "the time in the manifest is beyond it");
+        assert!(clock.note_expired(100));
+        assert!(!clock.note_expired(150), "asked for already");
+        clock.note_recorded(151);
+        assert!(!clock.note_expired(150));
+        assert!(clock.note_expired(151));
+    }
+
+    #[test]
+    fn a_shard_without_values_that_end_records_no_time() {
+        let clock = ExpiryClock::new(0);
+        clock.note_kind(Kind::Put);
+        clock.note_kind(Kind::Tombstone);
+        assert!(!clock.in_use.get());
+        clock.note_kind(Kind::PutUntil);
+        assert!(clock.in_use.get());
     }
 }

@@ -294,7 +294,11 @@ impl<I: Io> Shard<I> {
             smallest: table.smallest.clone(),
             largest: table.largest.clone(),
         });
-        let retain = Retain::new(self.config.commits.live_snapshots(), older.collect());
+        let retain = Retain::new(
+            self.config.commits.live_snapshots(),
+            older.collect(),
+            self.now_ms(),
+        );
         let entries = job.inputs().map(|table| table.entries).sum();
         let output = self.write_merged(job, sources, retain, entries).await?;
         self.install_merged(job, output).await
@@ -355,6 +359,7 @@ impl<I: Io> Shard<I> {
         self.counters.compactions.add(1);
         self.counters.compaction_read_bytes.add(job.input_bytes());
         self.counters.compaction_written_bytes.add(output.written_bytes);
+        self.counters.expired_dropped.add(output.expired);
         Ok(())
     }
 

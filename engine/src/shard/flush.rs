@@ -115,7 +115,11 @@ impl<I: Io> Shard<I> {
             smallest: table.smallest.clone(),
             largest: table.largest.clone(),
         });
-        let retain = Retain::new(self.config.commits.live_snapshots(), older.collect());
+        let retain = Retain::new(
+            self.config.commits.live_snapshots(),
+            older.collect(),
+            self.now_ms(),
+        );
         let entries = immutable.memtable.borrow().len() as u64;
         let context = JobContext {
             io: &self.io,
@@ -150,6 +154,7 @@ impl<I: Io> Shard<I> {
             .await?;
         self.counters.flushes.add(1);
         self.counters.flush_bytes.add(output.written_bytes);
+        self.counters.expired_dropped.add(output.expired);
         if let Some(floor) = floor {
             self.segments.release_below(floor.segment);
         }

@@ -81,6 +81,8 @@ impl<I: Io> Shard<I> {
     ) -> Result<()> {
         edit.next_file_number = Some(self.next_file.get());
         let mut manifest = self.manifest.take().await;
+        // Whatever time the job went by, this is no earlier.
+        edit.time_ms = self.time_to_record();
         let doubts = manifest.doubts();
         if let Err(error) = manifest.append(&edit).await {
             let in_doubt = manifest.doubts() > doubts;
@@ -94,6 +96,7 @@ impl<I: Io> Shard<I> {
             }
             return Err(error);
         }
+        self.time.note_recorded(manifest.state().time_ms);
         let old = self.live();
         let mut tables: BTreeMap<u64, Rc<Table<I>>> = old
             .all_tables()

@@ -8,8 +8,8 @@
 //!   visible, then deletes what nobody needs.
 //! - [`recover`]: create, open, close.
 //!
-//! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Four kinds
-//! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, and maintenance.
+//! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Five kinds
+//! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, maintenance, and the clock's.
 
 pub mod admission;
 pub mod batch;
@@ -107,6 +107,8 @@ pub struct Shard<I: Io> {
     compact_work: Gate,
     /// Opened for: files may be deleted, or a segment prepared.
     upkeep: Gate,
+    /// Opened for: the time may have to be recorded.
+    clock_work: Gate,
     /// Opened for: a task has ended.
     task_ended: Gate,
 }
@@ -192,6 +194,7 @@ impl<I: Io> Shard<I> {
             &self.flush_work,
             &self.compact_work,
             &self.upkeep,
+            &self.clock_work,
         ] {
             gate.open();
         }
@@ -234,6 +237,7 @@ impl<I: Io> Shard<I> {
             compaction_read_bytes: counters.compaction_read_bytes.get(),
             compaction_written_bytes: counters.compaction_written_bytes.get(),
             compaction_debt_bytes: self.merging.debt_bytes(),
+            expired_dropped: counters.expired_dropped.get(),
             job_failures: counters.job_failures.get(),
             last_job_error: self.merging.last_error(),
             level_tables: levels

@@ -166,6 +166,6 @@ impl<I: Io> Shard<I> {
     /// What there is to tell of a key whose newest entry is this.
     fn found<'a>(&self, entry: Option<Entry<'a>>) -> Found<'a> {
         let version = entry.map_or(0, |entry| entry.sequence);
-        Found::at(self.now_ms(), version, entry.and_then(|entry| entry.content()))
+        self.judge(self.now_ms(), version, entry.and_then(|entry| entry.content()))
     }
 }

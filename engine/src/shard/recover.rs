@@ -87,6 +87,7 @@ impl<I: Io> Shard<I> {
             state,
             live,
             memory,
+            time,
             recovered,
         } = read;
         // A process that died between a rename and its sync leaves a manifest that we read and a power cut may still take
@@ -107,7 +108,7 @@ impl<I: Io> Shard<I> {
             config,
             health: Health::default(),
             staging: Staging::default(),
-            time: ExpiryClock::default(),
+            time,
             clock: Cell::default(),
             memory,
             live: RefCell::new(Rc::new(live)),
@@ -132,6 +133,7 @@ impl<I: Io> Shard<I> {
             flush_work: Gate::default(),
             compact_work: Gate::default(),
             upkeep: Gate::default(),
+            clock_work: Gate::default(),
             task_ended: Gate::default(),
         });
         let mut wal = shard.writer_after(&recovered).await?;
@@ -198,6 +200,7 @@ impl<I: Io> Shard<I> {
         self.spawn_task(Class::Flush, Rc::clone(self).flush_loop());
         self.spawn_task(Class::Compaction, Rc::clone(self).compact_loop());
         self.spawn_task(Class::Maintenance, Rc::clone(self).upkeep_loop());
+        self.spawn_task(Class::Maintenance, Rc::clone(self).clock_loop());
     }
 
     /// Takes nothing more, makes everything acknowledged durable, marks the logs as closed cleanly and closes every file.
@@ -221,8 +224,13 @@ impl<I: Io> Shard<I> {
                 ended.await;
             }
         }
-        let manifest = self.manifest.take().await.keep();
-        let closed = if healthy { manifest.close().await } else { Ok(()) };
+        let mut manifest = self.manifest.take().await.keep();
+        let closed = if healthy {
+            let recorded = self.record_time_in(&mut manifest).await;
+            recorded.and(manifest.close().await)
+        } else {
+            Ok(())
+        };
         let logged = self.close_error.take().map_or(Ok(()), Err);
         let kept = if self.memory.has_unlogged() {
             Err(lost_unlogged())
@@ -261,6 +269,7 @@ pub struct ReadShard<I: Io> {
     state: State,
     live: LiveVersion<I>,
     memory: Memory,
+    time: ExpiryClock,
     recovered: Recovered,
 }
 
@@ -277,7 +286,8 @@ impl<I: Io> ReadShard<I> {
         config.commits.at_least(state.last_sequence);
         let live = open_version(&io, &config, &state).await?;
         let memory = Memory::default();
-        let recovered = replay(&io, &config, &state, &memory).await?;
+        let time = ExpiryClock::new(state.time_ms);
+        let recovered = replay(&io, &config, &state, (&memory, &time)).await?;
         Ok(Self {
             io,
             config,
@@ -285,6 +295,7 @@ impl<I: Io> ReadShard<I> {
             state,
             live,
             memory,
+            time,
             recovered,
         })
     }
@@ -348,7 +359,12 @@ pub(crate) fn pick_pin(level: usize, held_bytes: usize, cache_bytes: usize) -> b
 }
 
 /// Replays the WAL into memtables, as many as it fills; each but the last becomes an immutable.
-async fn replay<I: Io>(io: &I, config: &ShardConfig, state: &State, memory: &Memory) -> Result<Recovered> {
+async fn replay<I: Io>(
+    io: &I,
+    config: &ShardConfig,
+    state: &State,
+    (memory, time): (&Memory, &ExpiryClock),
+) -> Result<Recovered> {
     let place = &config.place;
     let floor = state.wal_floor;
     let mut last_frame = 0;
@@ -379,6 +395,7 @@ async fn replay<I: Io>(io: &I, config: &ShardConfig, state: &State, memory: &Mem
                 )
             })?;
             memtable.insert(op.key, config.commits.take(1), op.kind, op.value);
+            time.note_kind(op.kind);
         }
         Ok(())
     };

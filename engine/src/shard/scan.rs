@@ -77,7 +77,7 @@ impl<I: Io> Shard<I> {
         let (mut scan, began) = (Box::new(self.begin_scan(range)), self.io.now());
         loop {
             match scan.walk() {
-                Walked::Done => return Ok(scan.filling.page),
+                Walked::Done => return Ok(self.end_scan(*scan)),
                 Walked::Paused if self.io.now().saturating_sub(began) < SLICE => {}
                 Walked::Paused | Walked::Blocked(_) => return Err(scan),
             }
@@ -116,7 +116,7 @@ impl<I: Io> Shard<I> {
         let mut slice_began = self.io.now();
         loop {
             match scan.walk() {
-                Walked::Done => return Ok(scan.filling.page),
+                Walked::Done => return Ok(self.end_scan(*scan)),
                 Walked::Blocked(source) => {
                     scan.merge.sources_mut()[source].load().await?;
                     scan.merge.refilled(source);
@@ -129,6 +129,13 @@ impl<I: Io> Shard<I> {
                 }
             }
         }
+    }
+
+    fn end_scan(&self, scan: Scan<I>) -> Page {
+        if let Some(expires_ms) = scan.filling.visible.latest_expired_ms() {
+            self.note_expired(expires_ms);
+        }
+        scan.filling.page
     }
 }
 

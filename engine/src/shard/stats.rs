@@ -43,6 +43,8 @@ pub struct Counters {
     pub compaction_read_bytes: Counter,
     /// Bytes that merges wrote.
     pub compaction_written_bytes: Counter,
+    /// Values that flushes and merges gave up because their time had passed.
+    pub expired_dropped: Counter,
     /// Flushes and merges given up and tried again later.
     pub job_failures: Counter,
     /// Lookups answered by a memtable.
@@ -106,6 +108,8 @@ pub struct ShardStats {
     pub compaction_written_bytes: u64,
     /// Bytes that merges have yet to write until every level fits its room.
     pub compaction_debt_bytes: u64,
+    /// Values that flushes and merges gave up because their time had passed, those included of which a tombstone stays.
+    pub expired_dropped: u64,
     /// Flushes and merges given up and tried again.
     pub job_failures: u64,
     /// Why the last of them was given up; empty when none was.

@@ -46,12 +46,11 @@ impl Known {
         Self::new(version, entry.and_then(|entry| entry.content()))
     }
 
-    fn found(&self, now_ms: u64) -> Found<'_> {
-        let content = self.value.as_deref().map(|value| Content {
+    fn content(&self) -> Option<Content<'_>> {
+        self.value.as_deref().map(|value| Content {
             value,
             expires_ms: self.expires_ms,
-        });
-        Found::at(now_ms, self.version, content)
+        })
     }
 
     fn is_staged(&self) -> bool {
@@ -125,7 +124,10 @@ impl<I: Io> Shard<I> {
             if unknown.is_empty() {
                 let now_ms = self.now_ms();
                 let known: Vec<_> = known.into_iter().flatten().collect();
-                let found: Vec<_> = known.iter().map(|known| known.found(now_ms)).collect();
+                let found: Vec<_> = known
+                    .iter()
+                    .map(|known| self.judge(now_ms, known.version, known.content()))
+                    .collect();
                 let batch = decide(&found)?;
                 // It was admitted by its keys: those after it pay for the rest.
                 self.charge(batch.len().saturating_sub(known_bytes));

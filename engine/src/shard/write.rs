@@ -147,6 +147,7 @@ impl<I: Io> Shard<I> {
         for (sequence, op) in (first..).zip(batch::ops(bytes)) {
             let op = op.expect("a batch is checked before it is staged");
             memtable.insert(op.key, sequence, op.kind, op.value);
+            self.time.note_kind(op.kind);
             user_bytes += op.key.len() + op.value.len();
         }
         self.counters.operations.add(count);

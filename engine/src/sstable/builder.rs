@@ -94,6 +94,8 @@ pub struct TableBuilder {
     last_key: Vec<u8>,
     last_trailer: u64,
     properties: Properties,
+    /// Whether any entry so far is a put with an expiry.
+    expiring: bool,
     ready: Vec<u8>,
     /// How much of `ready` was taken already.
     ready_start: usize,
@@ -147,6 +149,7 @@ impl TableBuilder {
                 filter_bits_per_key: options.filter_bits_per_key,
                 ..Properties::default()
             },
+            expiring: false,
             ready: Vec::new(),
             ready_start: 0,
             taken_bytes: 0,
@@ -204,6 +207,7 @@ impl TableBuilder {
         }
         properties.entries += 1;
         properties.tombstones += u64::from(entry.kind == Kind::Tombstone);
+        self.expiring |= entry.kind == Kind::PutUntil;
         properties.raw_key_bytes += entry.key.len() as u64;
         properties.raw_value_bytes += entry.value.len() as u64;
         properties.smallest_sequence = properties.smallest_sequence.min(entry.sequence);
@@ -352,6 +356,7 @@ impl TableBuilder {
             partitions: count,
             top,
             properties,
+            expiring: self.expiring,
         };
         self.ready.extend_from_slice(&encode_footer(&footer));
         self.summary(&footer)

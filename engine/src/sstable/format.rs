@@ -48,7 +48,11 @@ pub const FOOTER_BYTES: usize = 128;
 pub const MAX_COMPRESSED_RAW_BYTES: usize = 128 * 1024;
 
 const MAGIC: [u8; 8] = *b"CORELsst";
-const FEATURES_KNOWN: u64 = 0;
+/// Feature bit 0: some entry is a put with an expiry. A reader that does not know them would meet one only in the middle of
+/// a read; the bit makes it refuse the table as it opens.
+const FEATURE_EXPIRY: u64 = 1;
+
+const FEATURES_KNOWN: u64 = FEATURE_EXPIRY;
 
 /// Which table a file is. All of it is inside every checksum of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -414,6 +418,8 @@ pub(crate) struct Footer {
     pub(crate) partitions: u32,
     pub(crate) top: BlockHandle,
     pub(crate) properties: BlockHandle,
+    /// Whether some entry may end ([`FEATURE_EXPIRY`]).
+    pub(crate) expiring: bool,
 }
 
 /// The last page of the file.
@@ -423,7 +429,7 @@ pub(crate) fn encode_footer(footer: &Footer) -> [u8; PAGE_BYTES] {
         version: U32::new(FORMAT_VERSION),
         shard: U16::new(footer.identity.shard),
         zero: U16::new(0),
-        features: U64::new(0),
+        features: U64::new(if footer.expiring { FEATURE_EXPIRY } else { 0 }),
         database: U64::new(footer.identity.database),
         number: U64::new(footer.identity.number),
         file_bytes: U64::new(footer.file_bytes),
@@ -488,6 +494,7 @@ pub(crate) fn decode_footer(
             page: raw.properties_page.get(),
             pages: raw.properties_pages.get(),
         },
+        expiring: raw.features.get() & FEATURE_EXPIRY != 0,
     };
     if footer.identity != identity {
         return Err(FormatError::Identity(footer.identity));
@@ -584,7 +591,23 @@ mod tests {
             partitions: 1,
             top: BlockHandle { page: 3, pages: 1 },
             properties: BlockHandle { page: 4, pages: 1 },
+            expiring: false,
         }
+    }
+
+    #[test]
+    fn r13_a_table_with_values_that_end_says_so_in_its_feature_bits() {
+        let expiring = Footer {
+            expiring: true,
+            ..footer()
+        };
+        let page = encode_footer(&expiring);
+        assert_eq!(decode_footer(&page, IDENTITY, footer().file_bytes), Ok(expiring));
+        let bits = |footer: &Footer| {
+            let page = encode_footer(footer);
+            RawFooter::ref_from_prefix(&page).unwrap().0.features.get()
+        };
+        assert_eq!((bits(&footer()), bits(&expiring)), (0, 1));
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //!   4  next file number
 //!   5  last sequence
 //!   6  continues:        empty; the edit goes on in the next part
+//!  16  time:             ms since the Unix epoch; what expiry goes by is never before it. Written only by a shard that
+//!                        has had values that end, so that any other is still read by programs that know no such
 //!   7..=15 reserved: 7, 8 a keyspace created or dropped, 9, 10 a batch prepared or decided, 11, 12 a value file added
 //!          or removed, 13 a range of slots given away
 //! ```
@@ -34,6 +36,7 @@ const WAL_FLOOR: u64 = 3;
 const NEXT_FILE_NUMBER: u64 = 4;
 const LAST_SEQUENCE: u64 = 5;
 const CONTINUES: u64 = 6;
+const TIME: u64 = 16;
 const RESERVED: std::ops::RangeInclusive<u64> = 7..=15;
 
 /// Encoded bytes of `continues`: its tag and an empty body.
@@ -67,6 +70,8 @@ pub struct VersionEdit {
     pub next_file_number: Option<u64>,
     /// A sequence at least as large as any in tables.
     pub last_sequence: Option<Sequence>,
+    /// What expiry goes by is not before this, in ms since the Unix epoch.
+    pub time_ms: Option<u64>,
 }
 
 /// Why bytes are not a part of an edit.
@@ -134,6 +139,9 @@ impl VersionEdit {
         if let Some(sequence) = self.last_sequence {
             push_field(&mut parts, LAST_SEQUENCE, &varints(&[sequence]));
         }
+        if let Some(time_ms) = self.time_ms {
+            push_field(&mut parts, TIME, &varints(&[time_ms]));
+        }
         parts
     }
 
@@ -152,7 +160,7 @@ impl VersionEdit {
                 return Err(EditError::Malformed("field after its continuation mark"));
             }
             let tag = varint::take(&mut rest).ok_or(EditError::Malformed("tag"))?;
-            let known = (ADDED..=CONTINUES).contains(&tag);
+            let known = (ADDED..=CONTINUES).contains(&tag) || tag == TIME;
             let body = varint::take_bytes(&mut rest);
             match (known, body) {
                 (false, _) => return Err(EditError::UnknownTag(tag)),
@@ -170,6 +178,7 @@ impl VersionEdit {
         self.wal_floor = next.wal_floor.or(self.wal_floor);
         self.next_file_number = next.next_file_number.or(self.next_file_number);
         self.last_sequence = next.last_sequence.or(self.last_sequence);
+        self.time_ms = next.time_ms.or(self.time_ms);
     }
 }
 
@@ -206,6 +215,11 @@ impl Part {
                 let sequence = sequence.ok_or(EditError::Malformed("last sequence"))?;
                 set_once(&mut edit.last_sequence, sequence, "last sequence")?;
                 "last sequence"
+            }
+            TIME => {
+                let time_ms = varint::take(input).ok_or(EditError::Malformed("time"))?;
+                set_once(&mut edit.time_ms, time_ms, "time")?;
+                "time"
             }
             CONTINUES => {
                 self.continues = true;
@@ -352,14 +366,16 @@ mod tests {
             floor,
             proptest::option::of(any::<u64>()),
             proptest::option::of(0..=MAX_SEQUENCE),
+            proptest::option::of(any::<u64>()),
         )
             .prop_map(
-                |(added, removed, floor, next_file_number, last_sequence)| VersionEdit {
+                |(added, removed, floor, next_file_number, last_sequence, time_ms)| VersionEdit {
                     added,
                     removed,
                     wal_floor: floor.map(|(segment, frame)| WalFloor { segment, frame }),
                     next_file_number,
                     last_sequence,
+                    time_ms,
                 },
             )
     }
@@ -407,6 +423,8 @@ mod tests {
             (&[4, 1, 5, 4, 1, 6][..], "next file number"),
             (&[4, 2, 5, 5], "next file number"),
             (&[4, 0], "next file number"),
+            (&[16, 1, 5, 16, 1, 5], "time"),
+            (&[16, 2, 5, 5], "time"),
             (&[4, 9, 1], "field length"),
             (&[0x80], "tag"),
             (&[3, 1, 5], "WAL floor"),

@@ -1,6 +1,6 @@
 //! The state a manifest records: the version and the counters beside it.
 //!
-//! Counters never go back. The next file number and the last sequence are raised to what the added tables prove, so
+//! Counters and the time never go back. The next file number and the last sequence are raised to what the added tables prove, so
 //! that no writer of an edit can forget them; the WAL floor is the writer's word alone, and going back is refused.
 
 use super::edit::{VersionEdit, WalFloor};
@@ -18,6 +18,8 @@ pub struct State {
     pub next_file_number: u64,
     /// No table holds a larger sequence.
     pub last_sequence: Sequence,
+    /// What expiry goes by is not before this, in ms since the Unix epoch; 0 as long as there were no values that end.
+    pub time_ms: u64,
 }
 
 impl Default for State {
@@ -28,6 +30,7 @@ impl Default for State {
             wal_floor: WalFloor::default(),
             next_file_number: 1,
             last_sequence: 0,
+            time_ms: 0,
         }
     }
 }
@@ -54,6 +57,7 @@ impl State {
             wal_floor,
             next_file_number,
             last_sequence,
+            time_ms: self.time_ms.max(edit.time_ms.unwrap_or(0)),
         })
     }
 
@@ -71,6 +75,7 @@ impl State {
             wal_floor: Some(self.wal_floor),
             next_file_number: Some(self.next_file_number),
             last_sequence: Some(self.last_sequence),
+            time_ms: (self.time_ms > 0).then_some(self.time_ms),
         }
     }
 }
