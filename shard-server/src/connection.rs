@@ -1,158 +1,223 @@
 //! One client: receive, run all whole commands that have arrived as one pipeline, send once.
 //!
-//! What was received is read in place; only the start of a command whose end has not arrived is kept. A client that
-//! does not read its answers holds up its own connection: the send waits, and nothing more is read meanwhile. When the
-//! server drains, a connection that waits for its client ends at once, one that is at work ends behind its answers.
+//! What was received is read in place; only the start of a command whose end has not arrived is kept. While it waits for
+//! its client a connection holds no buffer. A client that does not read its answers holds up its own connection: one
+//! round of answers waits, and nothing more is read meanwhile; `clients::verdict` says for how long and how much. When
+//! the server drains, a connection that waits for its client ends at once, one that is at work ends behind its answers.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use corelane::io::Stream;
 
+pub use crate::clients::Clients;
+use crate::clients::verdict::{self, PIECE_BYTES};
+use crate::clients::{Client, Reason};
 use crate::pipeline::{Ended, FLUSH_BYTES, Pipeline};
-use crate::server::Server;
+use crate::server::{Seat, Server};
 use crate::session::Session;
 use crate::store::Store;
 
-/// An input buffer above this capacity is given back once it is empty, in bytes.
-const KEPT_INPUT_BYTES: usize = 1 << 20;
-
-/// A client's socket, and whether it is being served.
-struct Client<T> {
-    stream: T,
-    busy: Cell<bool>,
-}
-
-/// The clients of one core.
-pub struct Clients<T> {
-    by_id: RefCell<BTreeMap<u64, Rc<Client<T>>>>,
-    closing: Cell<bool>,
-}
-
-impl<T> Default for Clients<T> {
-    fn default() -> Self {
-        Self {
-            by_id: RefCell::default(),
-            closing: Cell::new(false),
-        }
-    }
-}
-
-impl<T: Stream> Clients<T> {
-    /// Whether all are gone.
-    pub fn is_empty(&self) -> bool {
-        self.by_id.borrow().is_empty()
-    }
-
-    /// Ends the connections that wait for their clients, and has the others end behind what they are doing.
-    pub async fn begin_closing(&self) {
-        self.closing.set(true);
-        self.shut(|client| !client.busy.get()).await;
-    }
-
-    /// Ends all connections, answers on their way or not.
-    pub async fn cut_off(&self) {
-        self.shut(|_| true).await;
-    }
-
-    async fn shut(&self, which: impl Fn(&Client<T>) -> bool) {
-        let clients: Vec<_> = self
-            .by_id
-            .borrow()
-            .values()
-            .filter(|client| which(client))
-            .cloned()
-            .collect();
-        for client in clients {
-            // An error means that the client has gone by itself.
-            let _gone = client.stream.shutdown().await;
-        }
-    }
-}
+/// What is held for a client is told to the others once it has changed by so many bytes.
+const HELD_STEP_BYTES: usize = 16 * 1024;
 
 /// Serves one client until it leaves, breaks the protocol or is sent away.
-pub async fn serve<S: Store, T: Stream>(
-    stream: T,
-    id: u64,
-    store: S,
-    server: Arc<Server>,
-    clients: Rc<Clients<T>>,
-) {
-    let client = Rc::new(Client {
-        stream: stream.clone(),
-        busy: Cell::new(false),
-    });
-    clients.by_id.borrow_mut().insert(id, Rc::clone(&client));
+pub async fn serve<S: Store, T: Stream>(stream: T, seat: Seat, store: S, clients: Rc<Clients<T>>) {
+    let (server, client) = (Arc::clone(seat.server()), Arc::clone(seat.client()));
+    clients.enter(stream.clone(), Arc::clone(&client));
     let core = store.core();
-    let mut pipeline = Pipeline::new(store, Arc::clone(&server), Session::new(id));
-    let mut input = Vec::new();
-    while !clients.closing.get() {
-        client.busy.set(false);
-        let Ok(received) = stream.recv().await else { break };
-        if received.is_empty() {
-            break;
-        }
-        client.busy.set(true);
-        server
-            .counts(core)
-            .received_bytes
-            .fetch_add(received.len() as u64, Ordering::Relaxed);
-        let alive = if input.is_empty() {
-            let consumed = run(&mut pipeline, &received, &stream, &server, core).await;
-            input.extend_from_slice(&received[consumed.unwrap_or(received.len())..]);
-            consumed.is_some()
-        } else {
-            input.extend_from_slice(&received);
-            drop(received);
-            let consumed = run(&mut pipeline, &input, &stream, &server, core).await;
-            input.drain(..consumed.unwrap_or(0));
-            consumed.is_some()
-        };
-        if !alive {
-            break;
-        }
-        if input.is_empty() && input.capacity() > KEPT_INPUT_BYTES {
-            input = Vec::new();
-        }
-    }
-    clients.by_id.borrow_mut().remove(&id);
+    let session = Session::new(Arc::clone(&client));
+    let mut connection = Connection {
+        stream,
+        pipeline: Pipeline::new(store, Arc::clone(&server), session),
+        input: Vec::new(),
+        client,
+        clients,
+        server,
+        core,
+    };
+    while !connection.is_over() && connection.turn().await.is_some() {}
+    connection.clients.leave(connection.client.id);
     // An error means that the client has gone by itself.
-    let _gone = stream.shutdown().await;
+    let _gone = connection.stream.shutdown().await;
 }
 
-/// Runs what is whole in `input` and sends the answers. Returns how many bytes are done with; `None` when the
-/// connection is to end.
-async fn run<S: Store, T: Stream>(
-    pipeline: &mut Pipeline<S>,
-    input: &[u8],
-    stream: &T,
-    server: &Server,
+struct Connection<S, T> {
+    stream: T,
+    pipeline: Pipeline<S>,
+    /// The start of a command whose end has not arrived.
+    input: Vec<u8>,
+    client: Arc<Client>,
+    clients: Rc<Clients<T>>,
+    server: Arc<Server>,
     core: usize,
-) -> Option<usize> {
-    let mut consumed = 0;
-    loop {
-        let round = pipeline.round(&input[consumed..]).await;
-        consumed += round.consumed;
-        if round.ended == Ended::Full && pipeline.output().bytes() < FLUSH_BYTES {
-            continue;
+}
+
+impl<S: Store, T: Stream> Connection<S, T> {
+    fn is_over(&self) -> bool {
+        self.clients.is_closing() || self.client.doomed().is_some()
+    }
+
+    /// Waits for the client and does what it says. `None` when the connection is to end.
+    async fn turn(&mut self) -> Option<()> {
+        self.client.set_busy(false);
+        let received = self.receive().await?;
+        self.client.set_busy(true);
+        self.note_received(received.len())?;
+        if self.input.is_empty() {
+            let consumed = self.run(&received).await?;
+            self.keep(&received[consumed..]);
+        } else {
+            self.keep(&received);
+            drop(received);
+            let input = std::mem::take(&mut self.input);
+            let consumed = self.run(&input).await;
+            self.input = input;
+            self.input.drain(..consumed?);
         }
-        let sent_bytes = pipeline.output().bytes() as u64;
-        if sent_bytes > 0 {
-            let (sent, buffers) = stream.send(pipeline.output().take()).await;
-            pipeline.output().recycle(buffers);
+        self.client.set_input_bytes(self.input.len());
+        Some(())
+    }
+
+    /// The next bytes of the client. While none are there it holds no buffers but those with the start of a command.
+    async fn receive(&mut self) -> Option<T::RecvBuf> {
+        let Self {
+            stream,
+            pipeline,
+            input,
+            client,
+            clients,
+            server,
+            ..
+        } = self;
+        let mut receiving = pin!(stream.recv());
+        let mut waits = false;
+        let received = poll_fn(|cx| {
+            let polled = receiving.as_mut().poll(cx);
+            if polled.is_pending() && !std::mem::replace(&mut waits, true) {
+                clients.give_back(std::mem::take(pipeline.output().tail()));
+                if input.is_empty() {
+                    clients.give_back(std::mem::take(input));
+                }
+                hold(server, client, input.capacity());
+            }
+            polled
+        })
+        .await
+        .ok()?;
+        if pipeline.output().tail().capacity() == 0 {
+            *pipeline.output().tail() = clients.buffer();
+        }
+        (!received.is_empty()).then_some(received)
+    }
+
+    fn note_received(&self, bytes: usize) -> Option<()> {
+        let counts = self.server.counts(self.core);
+        counts.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let all = self.client.received(bytes, self.server.now_ms());
+        let broken = verdict::of_input(self.client.is_authenticated(), all, self.server.limits());
+        self.end_for(broken)
+    }
+
+    /// Keeps bytes whose command is not whole.
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.input.capacity() == 0 && !bytes.is_empty() {
+            self.input = self.clients.buffer();
+        }
+        self.input.extend_from_slice(bytes);
+        hold(&self.server, &self.client, self.input.capacity());
+    }
+
+    /// `None`, having doomed the client, where it broke a limit.
+    fn end_for(&self, broken: Option<Reason>) -> Option<()> {
+        match broken {
+            None => Some(()),
+            Some(reason) => {
+                self.server.registry().doom(&self.client, reason);
+                None
+            }
+        }
+    }
+
+    /// Runs what is whole in `input` and sends the answers. Returns how many bytes are done with; `None` when the
+    /// connection is to end.
+    async fn run(&mut self, input: &[u8]) -> Option<usize> {
+        let mut consumed = 0;
+        loop {
+            let round = self.pipeline.round(&input[consumed..]).await;
+            consumed += round.consumed;
+            if round.ended == Ended::Full && self.pipeline.output().bytes() < FLUSH_BYTES {
+                if self.client.doomed().is_some() {
+                    return None;
+                }
+                continue;
+            }
+            self.send(input.len()).await?;
+            match round.ended {
+                Ended::Full => {}
+                Ended::Starved => return Some(consumed),
+                Ended::Closing => return None,
+            }
+            if self.client.doomed().is_some() {
+                return None;
+            }
+        }
+    }
+
+    /// Sends the answers that wait, in pieces, so that it shows whether the client reads. `input_bytes` are held beside.
+    async fn send(&mut self, input_bytes: usize) -> Option<()> {
+        let mut waiting = self.pipeline.output().bytes();
+        if waiting == 0 {
+            return Some(());
+        }
+        let batch = self.pipeline.output().take();
+        let longest = batch.iter().map(Vec::len).max().unwrap_or(0);
+        let known = self.client.is_authenticated();
+        self.end_for(verdict::of_output(known, waiting, longest, self.server.limits()))?;
+        hold(&self.server, &self.client, waiting + input_bytes);
+        let counts = self.server.counts(self.core);
+        let mut rest = batch.into_iter().peekable();
+        while rest.peek().is_some() {
+            let piece = next_piece(&mut rest);
+            let bytes = piece.iter().map(Vec::len).sum();
+            self.client.sending(waiting, bytes, self.server.now_ms());
+            let (sent, buffers) = self.stream.send(piece).await;
             sent.ok()?;
-            server
-                .counts(core)
-                .sent_bytes
-                .fetch_add(sent_bytes, Ordering::Relaxed);
+            self.pipeline.output().recycle(buffers);
+            waiting -= bytes;
+            counts.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
-        match round.ended {
-            Ended::Full => {}
-            Ended::Starved => return Some(consumed),
-            Ended::Closing => return None,
-        }
+        self.client.sent();
+        Some(())
+    }
+}
+
+/// The buffers that go to the socket together: at least one, then as many as fit in [`PIECE_BYTES`].
+fn next_piece(rest: &mut std::iter::Peekable<impl Iterator<Item = Vec<u8>>>) -> Vec<Vec<u8>> {
+    let mut bytes = 0;
+    let mut piece = Vec::new();
+    while let Some(buffer) = rest.next_if(|buffer| piece_fits(bytes, buffer.len())) {
+        bytes += buffer.len();
+        piece.push(buffer);
+    }
+    piece
+}
+
+fn piece_fits(bytes: usize, more: usize) -> bool {
+    bytes == 0 || bytes + more <= PIECE_BYTES
+}
+
+/// Tells what is held for a client, if it changed by enough, and has the largest of all go where that is too much.
+fn hold(server: &Server, client: &Client, bytes: usize) {
+    if bytes.abs_diff(client.held_bytes()) < HELD_STEP_BYTES {
+        return;
+    }
+    let most = server.limits().clients_bytes;
+    let registry = server.registry();
+    if registry.hold(client, bytes) > most {
+        registry.shed(most);
     }
 }

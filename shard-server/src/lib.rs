@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! serve        opens the database, waits for a signal, drains, closes
-//!  └─ service      one core: its listener, its connections, their end
+//!  └─ service      one core: its listeners, its connections, their end
+//!      ├─ clients      who is connected, which limits they keep, who is sent away
 //!      └─ connection   one client: receive, run what is there, send once
 //!          └─ pipeline     many commands as one batch to the engine, answers in order
 //!              ├─ command      what each command asks of the store: pure
@@ -14,6 +15,8 @@
 //! Each connection lives on the core that accepted it. A command for a key of another core travels there together with
 //! its neighbours, one message per core and pipeline; a key of this core that memory holds is answered in place.
 
+pub mod accept;
+pub mod clients;
 pub mod command;
 pub mod config;
 pub mod connection;

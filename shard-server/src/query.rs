@@ -7,7 +7,7 @@ use corelane::api::{Entries, ScanRange};
 use corelane::types::MAX_KEY_BYTES;
 
 use crate::command::Failure;
-use crate::command::client::{self, Hello};
+use crate::command::auth::{self, Hello};
 use crate::glob::{Budget, literal_prefix, matches};
 use crate::info::{self, Sections};
 use crate::output::Output;
@@ -47,6 +47,8 @@ pub enum Query {
     Info(Sections),
     /// `HELLO`.
     Hello(Hello),
+    /// `RESET`.
+    Reset,
     /// `SHUTDOWN`.
     Shutdown,
 }
@@ -104,7 +106,11 @@ pub async fn answer<S: Store>(
             let text = describe(sections, store, server).await?;
             reply::verbatim(output.tail(), &text, session.protocol);
         }
-        Query::Hello(hello) => client::greet(hello, session, output.tail()),
+        Query::Hello(hello) => auth::greet(hello, session, output.tail()),
+        Query::Reset => {
+            session.reset();
+            reply::simple(output.tail(), "RESET");
+        }
         Query::Shutdown => {
             server.stop();
             return Ok(Flow::Close);

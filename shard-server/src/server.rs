@@ -1,14 +1,17 @@
-//! What all connections of the process share: settings, telemetry, scan cursors, the way to end it.
+//! What all connections of the process share: settings, limits, the register of clients, telemetry, scan cursors, the way
+//! to end it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use corelane::api::Durability;
 
+use crate::clients::{Arrival, Client, Registry};
 use crate::command::table;
+use crate::config::Limits;
 use crate::cursors::Cursors;
 use crate::telemetry::{CoreCounts, Telemetry};
 
@@ -33,24 +36,38 @@ pub struct Server {
     pub settings: Settings,
     address: OnceLock<SocketAddr>,
     telemetry: Telemetry,
-    clients: AtomicUsize,
-    last_client: AtomicU64,
+    limits: Limits,
+    max_clients: AtomicUsize,
+    idle_ms: AtomicU64,
+    registry: Registry,
+    now_ms: AtomicU64,
     cursors: Mutex<Cursors>,
     started: OnceLock<Duration>,
     stopping: AtomicBool,
     stop: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A client's place under the limit; given back when dropped.
-pub struct Seat<'a> {
-    server: &'a Server,
-    /// The client's number.
-    pub id: u64,
+/// A client's place under the limit and in the register; given back when dropped.
+pub struct Seat {
+    server: Arc<Server>,
+    client: Arc<Client>,
 }
 
-impl Drop for Seat<'_> {
+impl Seat {
+    /// The process.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
-        self.server.clients.fetch_sub(1, Ordering::Relaxed);
+        self.server.registry.leave(&self.client);
     }
 }
 
@@ -58,12 +75,19 @@ impl Server {
     /// A server that has not begun to listen. `stop` asks the process to end, as SIGTERM does.
     pub fn new(settings: Settings, stop: impl Fn() + Send + Sync + 'static) -> Self {
         let telemetry = Telemetry::new(settings.cores, table::ALL.len());
+        let limits = Limits {
+            clients: settings.max_clients,
+            ..Limits::default()
+        };
         Self {
+            registry: Registry::new(settings.cores),
             settings,
             address: OnceLock::new(),
             telemetry,
-            clients: AtomicUsize::new(0),
-            last_client: AtomicU64::new(0),
+            max_clients: AtomicUsize::new(limits.clients),
+            idle_ms: AtomicU64::new(limits.idle_ms),
+            limits,
+            now_ms: AtomicU64::new(0),
             cursors: Mutex::default(),
             started: OnceLock::new(),
             stopping: AtomicBool::new(false),
@@ -97,24 +121,73 @@ impl Server {
         &self.telemetry.core(core).counts
     }
 
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.max_clients = AtomicUsize::new(limits.clients);
+        self.idle_ms = AtomicU64::new(limits.idle_ms);
+        self.limits = limits;
+        self
+    }
+
+    /// The limits. Those that change while the server runs are as they were at the start: see [`Server::max_clients`]
+    /// and [`Server::idle_ms`].
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Most clients at once.
+    pub fn max_clients(&self) -> usize {
+        self.max_clients.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many clients there may be at once; those there already stay.
+    pub fn set_max_clients(&self, clients: usize) {
+        self.max_clients.store(clients, Ordering::Relaxed);
+    }
+
+    /// A client that sends nothing for so long is disconnected; 0 for never.
+    pub fn idle_ms(&self) -> u64 {
+        self.idle_ms.load(Ordering::Relaxed)
+    }
+
+    /// Changes for how long a client may be silent; 0 for ever.
+    pub fn set_idle_ms(&self, idle_ms: u64) {
+        self.idle_ms.store(idle_ms, Ordering::Relaxed);
+    }
+
+    /// The process's clock as the cores last told it, some 100 ms late at most: for limits and ages in seconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// Says what time it is on the process's clock.
+    pub fn tell_time(&self, now_ms: u64) {
+        self.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+
+    /// All clients.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// A place for one more client; `None` at the limit.
-    pub fn admit(&self) -> Option<Seat<'_>> {
-        let limit = self.settings.max_clients;
-        let admitted = self
-            .clients
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limit).then_some(n + 1)
-            })
-            .is_ok();
-        admitted.then(|| Seat {
-            server: self,
-            id: self.last_client.fetch_add(1, Ordering::Relaxed) + 1,
+    pub fn admit(self: &Arc<Self>, arrival: Arrival) -> Option<Seat> {
+        let client = self.registry.enter(arrival, self.max_clients())?;
+        Some(Seat {
+            server: Arc::clone(self),
+            client,
         })
+    }
+
+    /// Whether there is a user of this name.
+    pub fn knows_user(&self, name: &[u8]) -> bool {
+        name == b"default"
     }
 
     /// How many clients are connected.
     pub fn clients(&self) -> usize {
-        self.clients.load(Ordering::Relaxed)
+        self.registry.count()
     }
 
     /// The places of all scans. Held for a look-up, never over an await; nothing on the data path takes it.

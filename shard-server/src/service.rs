@@ -2,13 +2,11 @@
 //!
 //! 1. The first core binds the address; the others bind the same one (`SO_REUSEPORT`), so that the kernel spreads
 //!    connections over the cores and a chosen port (0) is the same for all.
-//! 2. Each accepts until the database closes. An error of one accept (a client that left, no descriptors left) costs a
-//!    pause, never the loop.
+//! 2. Each accepts until the database closes, whatever errors an accept ends with ([`accept`]), and sweeps its clients.
 //! 3. Then it stops listening, lets commands under way finish, and after a bound cuts off clients that do not read.
 //! 4. It waits for the other cores before it returns: their last commands may need this core's shards.
 
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,16 +15,16 @@ use std::time::Duration;
 
 use corelane::api::{Core, Service};
 use corelane::io::{Class, Io, Listener, Stream};
-use futures_util::future::{Either, select};
+use futures_util::future::join;
 
-use crate::connection::{self, Clients};
+use crate::accept::accept;
+use crate::clients::of_core::SWEEP_EVERY;
+use crate::clients::{Arrival, Clients};
+use crate::connection;
 use crate::server::Server;
 
 /// Between two looks at something another core does: only while starting and ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// After an accept failed: long enough for descriptors to come back, short enough for nobody to notice.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks (each [`LOOK_AGAIN`] apart) for which commands under way may take to finish once the server drains.
 const DRAIN_LOOKS: u32 = 5_000;
@@ -36,6 +34,9 @@ const CUT_OFF_LOOKS: u32 = 1_000;
 
 /// What a client is told for whom there is no room, as Redis says it.
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// The address of a client that has gone before it could be asked.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Whether a core has begun to listen, and where.
 pub type Started = Result<SocketAddr, String>;
@@ -91,13 +92,15 @@ impl RespService {
 
     /// Accepts clients until the database closes.
     async fn accept<I: Io>(&self, core: &Core<I>, listener: I::Listener, clients: &Rc<Clients<I::Stream>>) {
-        let mut closing = pin!(core.closing());
-        loop {
-            match select(pin!(listener.accept()), closing.as_mut()).await {
-                Either::Right(_) => return,
-                Either::Left((Ok(stream), _)) => self.welcome(core, stream, clients),
-                Either::Left((Err(_), _)) => core.io().sleep(ACCEPT_PAUSE).await,
-            }
+        let welcome = |stream| self.welcome(core, stream, clients);
+        accept(core.io(), &listener, core.closing(), welcome).await;
+    }
+
+    /// Sweeps this core's clients until the database closes.
+    async fn sweep<I: Io>(&self, core: &Core<I>, clients: &Clients<I::Stream>) {
+        while !core.is_closing() {
+            clients.sweep(&self.server, core.index(), now_ms(core)).await;
+            core.io().sleep(SWEEP_EVERY).await;
         }
     }
 
@@ -105,10 +108,18 @@ impl RespService {
         let server = Arc::clone(&self.server);
         let counts = server.counts(core.index());
         counts.connections.fetch_add(1, Ordering::Relaxed);
+        // One that has left already is served all the same: its first receive says so.
+        let address = stream.peer_addr().unwrap_or(NOWHERE);
+        let arrival = Arrival {
+            address,
+            local_address: server.address().unwrap_or(server.settings.address),
+            core: core.index(),
+            now_ms: now_ms(core),
+        };
         let (store, clients) = (core.clone(), Rc::clone(clients));
         core.io().spawn(Class::Foreground, async move {
-            match server.admit() {
-                Some(seat) => connection::serve(stream, seat.id, store, Arc::clone(&server), clients).await,
+            match server.admit(arrival) {
+                Some(seat) => connection::serve(stream, seat, store, clients).await,
                 None => {
                     server
                         .counts(store.index())
@@ -137,6 +148,11 @@ impl RespService {
     }
 }
 
+/// The process's clock.
+fn now_ms<I: Io>(core: &Core<I>) -> u64 {
+    u64::try_from(core.io().now().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Looks again and again until something holds or the looks are used up; whether it held.
 async fn look<I: Io>(core: &Core<I>, looks: u32, holds: impl Fn() -> bool) -> bool {
     for _ in 0..looks {
@@ -152,7 +168,10 @@ impl Service for RespService {
     async fn run<I: Io>(self, core: Core<I>) {
         let clients = Rc::new(Clients::default());
         match self.listen(&core).await {
-            Some(listener) => self.accept(&core, listener, &clients).await,
+            Some(listener) => {
+                let accepting = self.accept(&core, listener, &clients);
+                join(accepting, self.sweep(&core, &clients)).await;
+            }
             None => core.closing().await,
         }
         self.drain(&core, &clients).await;

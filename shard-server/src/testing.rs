@@ -16,7 +16,8 @@ use corelane::types::Kind;
 use corelane::{Error, ErrorKind, Result};
 use futures_lite::future::block_on;
 
-use crate::connection::{Clients, serve};
+use crate::clients::{Arrival, Clients};
+use crate::connection::serve;
 use crate::server::{Server, Settings};
 use crate::store::Store;
 
@@ -224,15 +225,24 @@ impl Stream for Script {
 /// Serves one client that says `pieces` over `store`, and returns its side of the talk.
 pub(crate) fn talk(store: &MemoryStore, pieces: impl IntoIterator<Item = Vec<u8>>) -> Script {
     let script = Script::new(pieces);
-    let clients = Rc::new(Clients::default());
-    block_on(serve(
-        script.clone(),
-        1,
-        store.clone(),
-        Arc::new(server()),
-        clients,
-    ));
+    talk_to(&Arc::new(server()), store, script.clone());
     script
+}
+
+/// Serves one client at `server` until it ends.
+pub(crate) fn talk_to<T: Stream>(server: &Arc<Server>, store: &MemoryStore, stream: T) {
+    let seat = server.admit(arrival()).expect("there is room");
+    block_on(serve(stream, seat, store.clone(), Rc::new(Clients::default())));
+}
+
+/// A client that comes to the first core when time begins.
+pub(crate) fn arrival() -> Arrival {
+    Arrival {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        local_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7379)),
+        core: 0,
+        now_ms: 0,
+    }
 }
 
 /// The answers to `pieces` over an empty store.

@@ -26,6 +26,10 @@ impl Failure {
     pub const OVERFLOW: Self = Self::fixed("ERR increment or decrement would overflow");
     /// The negated decrement leaves 64 bits.
     pub const DECREMENT_OVERFLOW: Self = Self::fixed("ERR decrement would overflow");
+    /// The client has not said who it is.
+    pub const NO_AUTH: Self = Self::fixed("NOAUTH Authentication required.");
+    /// Who it says it is it did not prove.
+    pub const WRONG_PASS: Self = Self::fixed("WRONGPASS invalid username-password pair or user is disabled.");
     /// There is one database.
     pub const DB_INDEX: Self = Self::fixed("ERR DB index is out of range");
     /// Keys of several shards where one is needed.

@@ -3,7 +3,9 @@
 //! A handler is pure: it looks at the arguments and at the client's own state, and either writes its answer or says
 //! what the store has to do. The pipeline does it, together with what the neighbours asked for.
 
+pub mod auth;
 pub mod client;
+pub mod connection;
 pub mod failure;
 pub mod keyspace;
 pub mod scan;

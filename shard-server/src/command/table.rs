@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::{Action, Failure};
-use super::{Call, Keys, Spec, client, keyspace, scan, server, strings};
+use super::{Call, Keys, Spec, auth, client, connection, keyspace, scan, server, strings};
 
 type Run = fn(&mut Call<'_>) -> Result<Action, Failure>;
 
@@ -38,6 +38,8 @@ pub const WRITE: &[&str] = &["write", "denyoom"];
 pub const WRITE_FAST: &[&str] = &["write", "denyoom", "fast"];
 /// Touches no key.
 pub const FAST: &[&str] = &["loading", "stale", "fast"];
+/// Runs for clients that have not said who they are.
+pub const NO_AUTH: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth", "allow_busy"];
 /// For operators.
 pub const ADMIN: &[&str] = &["admin", "loading", "stale"];
 /// Touches no key and may take a while.
@@ -46,7 +48,9 @@ pub const STALE: &[&str] = &["loading", "stale"];
 /// All commands, sorted by name; a command's place here is its number for the life of the process.
 pub static ALL: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
     let groups = [
+        auth::COMMANDS,
         client::COMMANDS,
+        connection::COMMANDS,
         keyspace::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,
@@ -59,6 +63,12 @@ pub static ALL: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
 
 /// The longest name, in bytes.
 const LONGEST: usize = 16;
+
+/// The place in [`ALL`] of the command of this name, which is in lower case.
+pub fn place(name: &str) -> Option<u16> {
+    let place = ALL.binary_search_by(|spec| spec.name.cmp(name)).ok()?;
+    u16::try_from(place).ok()
+}
 
 /// The command of this name, in whatever case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
@@ -89,6 +99,7 @@ mod tests {
         for spec in ALL.iter() {
             assert!(spec.name.len() <= LONGEST && spec.arity != 0);
             assert_eq!(find(spec.name.to_uppercase().as_bytes()).unwrap().name, spec.name);
+            assert_eq!(ALL[usize::from(place(spec.name).unwrap())].name, spec.name);
         }
         assert!(find(b"").is_none() && find(b"getx").is_none() && find(&[b'a'; 1000]).is_none());
     }

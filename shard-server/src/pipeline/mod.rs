@@ -25,6 +25,7 @@ use corelane::types::MAX_KEY_BYTES;
 use crate::command::{Action, Call, Failure, Keys, Spec, table};
 use crate::output::Output;
 use crate::query::{self, Flow, Query};
+use crate::resp::guard::Bounds;
 use crate::resp::reply;
 use crate::resp::request::{Found, Reader};
 use crate::server::Server;
@@ -112,6 +113,9 @@ pub struct Pipeline<S> {
     ops_limit: usize,
     /// Commands begun in this round.
     commands: u64,
+    /// The last one that the table knows, and the one that `CLIENT LIST` shows.
+    last: Option<&'static Spec>,
+    shown: Option<&'static Spec>,
     replies: Replies,
 }
 
@@ -128,6 +132,8 @@ impl<S: Store> Pipeline<S> {
             writes: 0,
             ops_limit: FIRST_OPS,
             commands: 0,
+            last: None,
+            shown: None,
             replies: Replies::default(),
         }
     }
@@ -143,6 +149,7 @@ impl<S: Store> Pipeline<S> {
     pub async fn round(&mut self, input: &[u8]) -> Round {
         let (mut consumed, mut steps) = (0, 0_usize);
         let mut query = None;
+        self.reader.bounds = Bounds::of(self.server.limits(), self.session.client.is_authenticated());
         let ended = loop {
             steps += 1;
             if steps.is_multiple_of(STEPS_A_SLICE) && self.store.should_yield() {
@@ -238,6 +245,7 @@ impl<S: Store> Pipeline<S> {
     fn plan(&mut self, input: &[u8]) -> Result<Action, Failure> {
         let arguments = self.reader.arguments(input);
         let spec = table::find(arguments.at(0)).ok_or_else(|| Failure::unknown_command(arguments))?;
+        self.last = Some(spec);
         if !spec.takes(arguments.count()) {
             return Err(Failure::arity(spec.name));
         }
@@ -389,8 +397,18 @@ impl<S: Store> Pipeline<S> {
         })
     }
 
+    /// Says to `CLIENT LIST` what ran last; looked up only where it is another command than before.
+    fn show_last(&mut self) {
+        if self.last.map(|spec| spec.name) != self.shown.map(|spec| spec.name) {
+            self.shown = self.last;
+            let place = self.last.and_then(|spec| table::place(spec.name));
+            self.session.client.set_command(place.unwrap_or(u16::MAX));
+        }
+    }
+
     /// Adds what was counted to the core's counts.
     fn report(&mut self) {
+        self.show_last();
         let counts = std::mem::take(&mut self.replies.counts);
         let core = self.server.counts(self.store.core());
         let commands = std::mem::take(&mut self.commands);

@@ -14,6 +14,53 @@
 use super::{
     MAX_ARGUMENTS, MAX_BULK_BYTES, MAX_COMMAND_BYTES, MAX_LINE_BYTES, ProtocolError, number::parse_i64,
 };
+use crate::config::Limits;
+
+/// How long a request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most arguments.
+    pub arguments: usize,
+    /// Longest argument in bytes.
+    pub argument_bytes: usize,
+    /// Longest request in bytes.
+    pub command_bytes: usize,
+    /// Whether these are the narrow bounds of a client that has not said who it is: its errors say so.
+    pub unknown: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            arguments: MAX_ARGUMENTS,
+            argument_bytes: MAX_BULK_BYTES,
+            command_bytes: MAX_COMMAND_BYTES,
+            unknown: false,
+        }
+    }
+}
+
+impl Bounds {
+    /// Those of a client that has said who it is, or has not. The limits never widen what the server can take.
+    pub fn of(limits: &Limits, authenticated: bool) -> Self {
+        let most = Self::default();
+        let command_bytes = limits.command_bytes.min(most.command_bytes);
+        if authenticated {
+            let arguments = limits.arguments_of_keys.max(limits.arguments);
+            return Self {
+                arguments: arguments.min(most.arguments),
+                command_bytes,
+                ..most
+            };
+        }
+        Self {
+            arguments: limits.unknown_arguments.min(most.arguments),
+            argument_bytes: limits.unknown_argument_bytes.min(most.argument_bytes),
+            command_bytes,
+            unknown: true,
+        }
+    }
+}
 
 /// A whole request at the start of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +105,7 @@ impl Guard {
     ///
     /// # Errors
     /// The input is not a request; it stays unreadable.
-    pub fn next(&mut self, input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+    pub fn next(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
         assert!(
             self.at <= input.len() || self.arguments.is_some(),
             "the input only grows"
@@ -67,19 +114,21 @@ impl Guard {
             return Ok(None);
         };
         let frame = if first == b'*' {
-            self.array(input)?
+            self.array(input, bounds)?
         } else {
             self.inline(input)?
         };
         match frame {
             Some(_) => *self = Self::default(),
-            None if input.len() > MAX_COMMAND_BYTES => return Err(ProtocolError::CommandBytes),
+            None if input.len() > bounds.command_bytes => {
+                return Err(ProtocolError::CommandBytes(bounds.command_bytes));
+            }
             None => {}
         }
         Ok(frame)
     }
 
-    fn array(&mut self, input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+    fn array(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
         let arguments = match self.arguments {
             Some(arguments) => arguments,
             None => match self.header(input, ProtocolError::MultibulkLine)? {
@@ -90,8 +139,11 @@ impl Guard {
                         return Ok(Some(Frame::Nothing { bytes: self.at }));
                     }
                     let count = usize::try_from(count).map_err(|_| ProtocolError::MultibulkLength)?;
-                    if count > MAX_ARGUMENTS {
-                        return Err(ProtocolError::MultibulkLength);
+                    if count > bounds.arguments {
+                        return Err(match bounds.unknown {
+                            true => ProtocolError::UnknownMultibulkLength,
+                            false => ProtocolError::MultibulkLength,
+                        });
                     }
                     self.arguments = Some(count);
                     self.left = count;
@@ -112,12 +164,18 @@ impl Guard {
                 .and_then(|n| usize::try_from(n).ok())
                 .filter(|&n| n <= MAX_BULK_BYTES)
                 .ok_or(ProtocolError::BulkLength)?;
+            if length > bounds.argument_bytes {
+                return Err(match bounds.unknown {
+                    true => ProtocolError::UnknownBulkLength,
+                    false => ProtocolError::BulkLength,
+                });
+            }
             // `at` may now lie beyond what has arrived: the next look waits until the input has grown so far.
             self.at += length + 2;
             self.searched = self.at;
             self.left -= 1;
-            if self.at > MAX_COMMAND_BYTES {
-                return Err(ProtocolError::CommandBytes);
+            if self.at > bounds.command_bytes {
+                return Err(ProtocolError::CommandBytes(bounds.command_bytes));
             }
         }
         Ok((self.at <= input.len()).then_some(Frame::Array {
@@ -191,7 +249,7 @@ mod tests {
 
     /// Feeds `input` in one piece.
     fn whole(input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
-        Guard::default().next(input)
+        Guard::default().next(input, &Bounds::default())
     }
 
     #[test]
@@ -199,14 +257,22 @@ mod tests {
         let request = b"*2\r\n$4\r\nECHO\r\n$3\r\na\r\n\r\n";
         let mut guard = Guard::default();
         for cut in 0..request.len() {
-            assert_eq!(guard.next(&request[..cut]), Ok(None), "cut at {cut}");
+            assert_eq!(
+                guard.next(&request[..cut], &Bounds::default()),
+                Ok(None),
+                "cut at {cut}"
+            );
         }
         let frame = Frame::Array {
             arguments: 2,
             bytes: request.len(),
         };
-        assert_eq!(guard.next(request), Ok(Some(frame)));
-        assert_eq!(guard.next(request), Ok(Some(frame)), "it starts afresh");
+        assert_eq!(guard.next(request, &Bounds::default()), Ok(Some(frame)));
+        assert_eq!(
+            guard.next(request, &Bounds::default()),
+            Ok(Some(frame)),
+            "it starts afresh"
+        );
     }
 
     #[test]
@@ -265,8 +331,14 @@ mod tests {
     #[test]
     fn r17_a_declared_length_is_only_waited_for() {
         let mut guard = Guard::default();
-        assert_eq!(guard.next(b"*65536\r\n$67108864\r\n"), Ok(None));
-        assert_eq!(guard.next(b"*65536\r\n$67108864\r\nx"), Ok(None));
+        assert_eq!(
+            guard.next(b"*65536\r\n$67108864\r\n", &Bounds::default()),
+            Ok(None)
+        );
+        assert_eq!(
+            guard.next(b"*65536\r\n$67108864\r\nx", &Bounds::default()),
+            Ok(None)
+        );
     }
 
     #[test]
@@ -278,7 +350,28 @@ mod tests {
             input.extend_from_slice(b"\r\n");
         }
         input.extend_from_slice(b"$67108864\r\n");
-        assert_eq!(whole(&input), Err(ProtocolError::CommandBytes));
+        assert_eq!(whole(&input), Err(ProtocolError::CommandBytes(MAX_COMMAND_BYTES)));
+    }
+
+    #[test]
+    fn who_has_not_said_who_they_are_is_held_to_narrow_bounds_by_declared_lengths_alone() {
+        let bounds = Bounds::of(&Limits::default(), false);
+        let refused = |input: &[u8]| Guard::default().next(input, &bounds).unwrap_err().to_string();
+        assert_eq!(
+            refused(b"*11\r\n"),
+            "Protocol error: unauthenticated multibulk length"
+        );
+        assert_eq!(
+            refused(b"*2\r\n$4\r\nAUTH\r\n$16385\r\n"),
+            "Protocol error: unauthenticated bulk length"
+        );
+        assert_eq!(Guard::default().next(b"*10\r\n$16384\r\n", &bounds), Ok(None));
+        let wide = Limits {
+            arguments_of_keys: usize::MAX,
+            command_bytes: usize::MAX,
+            ..Limits::default()
+        };
+        assert_eq!(Bounds::of(&wide, true), Bounds::default());
     }
 
     proptest! {
@@ -294,12 +387,12 @@ mod tests {
             let mut guard = Guard::default();
             let mut early = None;
             for cut in cuts {
-                match guard.next(&input[..cut]) {
+                match guard.next(&input[..cut], &Bounds::default()) {
                     Ok(None) => {}
                     other => { early = Some(other); break; }
                 }
             }
-            let in_pieces = match early { Some(result) => result, None => guard.next(&input) };
+            let in_pieces = match early { Some(result) => result, None => guard.next(&input, &Bounds::default()) };
             prop_assert_eq!(in_pieces, whole(&input));
         }
     }

@@ -47,8 +47,12 @@ pub enum ProtocolError {
     InlineLine,
     /// An inline command opens a quote and does not close it, or text follows its end.
     UnbalancedQuotes,
-    /// The command is longer than [`MAX_COMMAND_BYTES`].
-    CommandBytes,
+    /// The command is longer than so many bytes.
+    CommandBytes(usize),
+    /// Before it has said who it is a client may not send so many arguments.
+    UnknownMultibulkLength,
+    /// … nor one so long.
+    UnknownBulkLength,
     /// The parser and the guard disagree, which neither should.
     Malformed,
 }
@@ -67,7 +71,9 @@ impl std::fmt::Display for ProtocolError {
             Self::BulkLine => f.write_str("too big bulk count string"),
             Self::InlineLine => f.write_str("too big inline request"),
             Self::UnbalancedQuotes => f.write_str("unbalanced quotes in request"),
-            Self::CommandBytes => write!(f, "command longer than {MAX_COMMAND_BYTES} bytes"),
+            Self::CommandBytes(most) => write!(f, "command longer than {most} bytes"),
+            Self::UnknownMultibulkLength => f.write_str("unauthenticated multibulk length"),
+            Self::UnknownBulkLength => f.write_str("unauthenticated bulk length"),
             Self::Malformed => f.write_str("malformed request"),
         }
     }

@@ -7,7 +7,7 @@
 use redis_protocol::resp2::{decode::decode_range, types::RangeFrame};
 
 use super::ProtocolError;
-use super::guard::{Frame, Guard};
+use super::guard::{Bounds, Frame, Guard};
 use super::inline;
 
 /// Scratch kept from one request to the next, in arguments and in bytes of inline words.
@@ -58,6 +58,8 @@ impl<'a> Arguments<'a> {
 /// Reads requests off the front of an input that grows.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// How long requests may be.
+    pub bounds: Bounds,
     guard: Guard,
     ranges: Vec<(usize, usize)>,
     words: Vec<u8>,
@@ -92,7 +94,7 @@ impl Reader {
         self.ranges.shrink_to(SCRATCH_KEPT);
         self.words.clear();
         self.words.shrink_to(SCRATCH_KEPT);
-        match self.guard.next(input)? {
+        match self.guard.next(input, &self.bounds)? {
             None => Ok(Found::Partial),
             Some(Frame::Nothing { bytes }) => Ok(Found::Nothing { bytes }),
             Some(Frame::Inline { line, bytes }) => {

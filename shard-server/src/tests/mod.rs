@@ -1,5 +1,7 @@
 //! A connection over a store in memory: what it answers, in how many messages, and what it refuses.
 
+mod clients;
 mod commands;
 mod hostile;
+mod limits;
 mod pipelines;
