@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
         Command::Serve(flags) => flags.load().and_then(|loaded| serve(&loaded)),
         Command::Config(command) => command.run().map(|text| print!("{text}")),
+        Command::Tool(tool) => return tool.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

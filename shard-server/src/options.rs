@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::flags::{ServeFlags, environment};
 use crate::config::{Loaded, show};
+use crate::tools::Tool;
 
 /// A key-value server over the Corelane engine that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ pub enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// A tool that needs no server of its own.
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// What can be done with the configuration.
@@ -58,7 +62,7 @@ impl Cli {
             Self::try_parse_from(["corelane"].iter().chain(flags)).map_err(|error| error.to_string())?;
         match cli.command() {
             Command::Serve(flags) => Ok(*flags),
-            Command::Config(_) => Err("another tool is wanted".to_owned()),
+            Command::Config(_) | Command::Tool(_) => Err("another tool is wanted".to_owned()),
         }
     }
 }

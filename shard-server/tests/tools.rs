@@ -1,0 +1,248 @@
+//! The tools of the binary, run as an operator runs them: the console against a server and beside the real `redis-cli`,
+//! the doctor on this machine, the rest by what they print.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+
+use common::{Server, reply_bytes};
+
+fn corelane(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(arguments).env_remove("REDISCLI_AUTH");
+    command
+}
+
+/// The console on a server, without what this shell may know.
+fn cli(server: SocketAddr, arguments: &[&str]) -> Command {
+    let port = server.port().to_string();
+    let mut command = corelane(&["cli", "-h", "127.0.0.1", "-p", &port]);
+    command.args(arguments);
+    command
+}
+
+/// Runs a command with this on its standard input.
+fn fed(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program is there");
+    // A child that ends early reads no more, which is its right.
+    let _gone = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+    child.wait_with_output().expect("it is ours")
+}
+
+fn said(output: &Output) -> (String, String, Option<i32>) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr), output.status.code())
+}
+
+/// Whether the real `redis-cli` is here to be compared with; where it must be, it is an error if it is not.
+fn redis_cli() -> bool {
+    let here = Command::new("redis-cli").arg("--version").output().is_ok();
+    assert!(
+        here || std::env::var_os("CORELANE_REQUIRE_REDIS").is_none(),
+        "redis-cli is not installed: apt-get install redis-tools"
+    );
+    if !here {
+        eprintln!("skipped: redis-cli is not installed");
+    }
+    here
+}
+
+/// A server that answers everything with these bytes, for as long as the test runs.
+fn scripted(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    #[expect(clippy::disallowed_methods, reason = "the other end of a socket of this test")]
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            serve_script(stream, &answer);
+        }
+    });
+    address
+}
+
+fn serve_script(mut stream: TcpStream, answer: &[u8]) {
+    let mut received = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(bytes) = stream.read(&mut chunk) {
+        received.extend_from_slice(&chunk[..bytes]);
+        while let Some(bytes) = (!received.is_empty()).then(|| reply_bytes(&received)).flatten() {
+            received.drain(..bytes);
+            if stream.write_all(answer).is_err() {
+                return;
+            }
+        }
+        if bytes == 0 {
+            return;
+        }
+    }
+}
+
+/// Answers of every type, empty, nested, with bytes that need quoting.
+const ANSWERS: &[&[u8]] = &[
+    b"+OK\r\n",
+    b"-ERR no such thing\r\n",
+    b":42\r\n",
+    b"$-1\r\n",
+    b"*-1\r\n",
+    b"_\r\n",
+    b"$0\r\n\r\n",
+    b"$12\r\na\"b\\\r\n\t\x00\xff\x07\x08~\r\n",
+    b"*0\r\n",
+    b"*3\r\n$1\r\na\r\n$-1\r\n:3\r\n",
+    b"*11\r\n:1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n*2\r\n+a\r\n*1\r\n+b\r\n-ERR in the middle\r\n",
+    b"*2\r\n*2\r\n*2\r\n+a\r\n+b\r\n*0\r\n*1\r\n*1\r\n+c\r\n",
+    b"#t\r\n",
+    b"#f\r\n",
+    b",3.5\r\n",
+    b",10\r\n",
+    b",inf\r\n",
+    b"%0\r\n",
+    b"~0\r\n",
+    b"%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n$1\r\nc\r\n*2\r\n:1\r\n:2\r\n",
+    b"~2\r\n+a\r\n~1\r\n+b\r\n",
+    b"*1\r\n%2\r\n$1\r\nk\r\n*2\r\n+x\r\n+y\r\n$1\r\nl\r\n#t\r\n",
+    b"=15\r\ntxt:Some \"text\"\r\n",
+];
+
+#[test]
+fn replies_are_shown_as_the_real_redis_cli_shows_them() {
+    if !redis_cli() {
+        return;
+    }
+    for answer in ANSWERS {
+        let server = scripted(answer.to_vec());
+        let port = server.port().to_string();
+        for format in ["--no-raw", "--raw"] {
+            let theirs = Command::new("redis-cli")
+                .args(["-p", &port, format, "ANY"])
+                .output()
+                .unwrap();
+            let ours = cli(server, &[format, "ANY"]).output().unwrap();
+            assert_eq!(
+                ours.stdout.escape_ascii().to_string(),
+                theirs.stdout.escape_ascii().to_string(),
+                "{format} {}",
+                answer.escape_ascii()
+            );
+        }
+    }
+}
+
+#[test]
+fn lines_from_a_pipe_are_read_as_the_real_redis_cli_reads_them() {
+    if !redis_cli() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--shards", "1"]);
+    let port = server.address.port().to_string();
+    let script: &[u8] = b"SET 'a b' \"x\\x41\\n\"\nGET 'a b'\n\n  PING  \nGET \"unbalanced\n3 PING hello\nECHO ''\nMGET 'a b' nothing\nnonsense\nDEL 'a b'\nquit\nPING never\n";
+    for format in ["--no-raw", "--raw"] {
+        let mut theirs = Command::new("redis-cli");
+        theirs.args(["-p", &port, format]);
+        let theirs = fed(theirs, script);
+        let ours = fed(cli(server.address, &[format]), script);
+        let (ours, theirs) = (said(&ours), said(&theirs));
+        // They complain of a quote on standard output, among the answers.
+        assert_eq!(ours.0, theirs.0.replace("Invalid argument(s)\n", ""), "{format}");
+        assert!(ours.1.contains("Invalid argument(s)"), "{}", ours.1);
+        assert_eq!(ours.2, Some(0));
+    }
+    server.stop();
+}
+
+#[test]
+fn one_command_is_run_and_its_status_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let run = |arguments: &[&str]| said(&cli(server.address, arguments).output().unwrap());
+    assert_eq!(run(&["SET", "k", "-v"]).0, "OK\n");
+    assert_eq!(run(&["--no-raw", "GET", "k"]).0, "\"-v\"\n");
+    assert_eq!(run(&["--json", "MGET", "k", "nothing"]).0, "[\"-v\",null]\n");
+    assert!(run(&["--table", "KV.SCAN", "-", "+"]).0.contains("│ k   ┆ -v"));
+    let failed = run(&["-e", "INCR", "k"]);
+    assert_eq!(
+        (failed.0.as_str(), failed.2),
+        ("ERR value is not an integer or out of range\n\n", Some(1))
+    );
+    assert_eq!(run(&["INCR", "k"]).2, Some(0));
+    let stored = fed(cli(server.address, &["-x", "SET", "bytes"]), b"\x00\xff\n");
+    assert_eq!(stored.stdout, b"OK\n");
+    assert_eq!(run(&["--no-raw", "GET", "bytes"]).0, "\"\\x00\\xff\\n\"\n");
+    let mut client = server.client();
+    assert_eq!(client.call(&[b"GET", b"bytes"]), b"$3\r\n\x00\xff\n\r\n");
+    let address = server.address;
+    server.stop();
+    let gone = said(&cli(address, &["PING"]).output().unwrap());
+    assert!(
+        gone.2 == Some(1) && gone.1.contains("Could not connect"),
+        "{gone:?}"
+    );
+}
+
+#[test]
+fn a_file_is_run_up_to_its_first_failure_or_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"# a comment\nSET a x\n\nINCR a\nSET b 1\n")
+        .unwrap();
+    let path = file.path().to_str().unwrap();
+    let stopped = said(&cli(server.address, &["--eval", path]).output().unwrap());
+    assert_eq!(stopped.2, Some(1));
+    assert!(stopped.1.contains("line 4"), "{}", stopped.1);
+    assert_eq!(server.client().say("EXISTS b"), ":0\r\n");
+    let kept = said(
+        &cli(server.address, &["--eval", path, "--keep-going"])
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(kept.2, Some(1));
+    assert_eq!(server.client().say("GET b"), "$1\r\n1\r\n");
+    let absent = said(
+        &cli(server.address, &["--eval", "/nowhere/script"])
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        absent.2 == Some(1) && absent.1.contains("/nowhere/script"),
+        "{absent:?}"
+    );
+    server.stop();
+}
+
+#[test]
+fn the_console_goes_on_with_a_server_that_came_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let address = server.address;
+    let mut child = cli(address, &[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut next = |bytes: usize| {
+        let mut got = vec![0; bytes];
+        output.read_exact(&mut got).unwrap();
+        String::from_utf8(got).unwrap()
+    };
+    input.write_all(b"SET a 1\n").unwrap();
+    assert_eq!(next(3), "OK\n");
+    server.stop();
+    let port = address.port().to_string();
+    let again = Server::start(dir.path(), &["--port", &port]);
+    input.write_all(b"GET a\n").unwrap();
+    assert_eq!(next(2), "1\n");
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    again.stop();
+}
