@@ -104,10 +104,10 @@ impl<I: Io> Cursor<I> {
         }
     }
 
-    fn load_cached(&mut self, cache: &BlockCache) -> Step {
+    fn load_resident(&mut self, cache: &BlockCache) -> Step {
         match self {
-            Self::Forwards(cursor) => cursor.load_cached(cache),
-            Self::Backwards(cursor) => cursor.load_cached(cache),
+            Self::Forwards(cursor) => cursor.load_resident(cache),
+            Self::Backwards(cursor) => cursor.load_resident(cache),
         }
     }
 }
@@ -160,13 +160,13 @@ impl<I: Io> Run<I> {
         }
     }
 
-    /// What [`LoadSource::load`] does, as far as the cache has what is asked for; `false` where the device must be asked.
+    /// What [`LoadSource::load`] does, as far as memory has what is asked for; `false` where the device must be asked.
     pub(crate) fn load_resident(&mut self) -> bool {
         let Some(cache) = self.reading.cache().map(Rc::clone) else {
             return false;
         };
         while let Some(cursor) = self.cursor.as_mut() {
-            match cursor.load_cached(&cache) {
+            match cursor.load_resident(&cache) {
                 Step::NeedBlock => return false,
                 Step::Ready => return true,
                 // A seek may stand behind the last entry of its table: the run goes on in the next.

@@ -356,9 +356,10 @@ impl<I: Io> BackCursor<I> {
         Ok(self.step)
     }
 
-    /// What [`BackCursor::load`] does, as far as the cache has it: `NeedBlock` where that must be asked.
-    pub(crate) fn load_cached(&mut self, cache: &BlockCache) -> Step {
-        while self.step == Step::NeedBlock && self.take_cached(cache) {}
+    /// What [`BackCursor::load`] does, as far as the cache has it or a read ahead has brought it: `NeedBlock` where the
+    /// device must be asked, and for a failure.
+    pub(crate) fn load_resident(&mut self, cache: &BlockCache) -> Step {
+        while self.step == Step::NeedBlock && (self.take_cached(cache) || self.take_ahead(Some(cache))) {}
         self.step
     }
 
@@ -385,8 +386,33 @@ impl<I: Io> BackCursor<I> {
         }
     }
 
+    /// Takes the wanted block from what was read and leaves it in the cache; `false` where it is not there, or failed.
+    fn take_ahead(&mut self, cache: Option<&BlockCache>) -> bool {
+        if !matches!(self.wanted, Wanted::Block) {
+            return false;
+        }
+        let handle = self.block_handle();
+        let Some(bytes) = self.window.as_ref().and_then(|window| window.block(handle)) else {
+            return false;
+        };
+        match self.table.parse_block(bytes, handle) {
+            Ok(block) => {
+                if let Some(cache) = cache {
+                    let number = self.table.identity().number;
+                    cache.insert(number, handle.page, Cached::Block(Rc::clone(&block)));
+                }
+                self.enter_block(block);
+                true
+            }
+            Err(error) => {
+                self.wanted = Wanted::Failed(error);
+                false
+            }
+        }
+    }
+
     async fn load_once(&mut self, cache: Option<&BlockCache>) -> Result<()> {
-        if cache.is_some_and(|cache| self.take_cached(cache)) {
+        if cache.is_some_and(|cache| self.take_cached(cache)) || self.take_ahead(cache) {
             return Ok(());
         }
         match &self.wanted {
@@ -399,20 +425,8 @@ impl<I: Io> BackCursor<I> {
                 };
                 self.enter_partition(partition);
             }
-            Wanted::Block => {
-                let handle = self.block_handle();
-                if self.window.as_ref().and_then(|w| w.block(handle)).is_none() {
-                    self.read_back().await?;
-                }
-                let window = self.window.as_ref().expect("it was just read");
-                let bytes = window.block(handle).expect("it was read to hold the block");
-                let block = self.table.parse_block(bytes, handle)?;
-                if let Some(cache) = cache {
-                    let number = self.table.identity().number;
-                    cache.insert(number, handle.page, Cached::Block(Rc::clone(&block)));
-                }
-                self.enter_block(block);
-            }
+            // The next round takes it from what was read.
+            Wanted::Block => self.read_back().await?,
         }
         Ok(())
     }

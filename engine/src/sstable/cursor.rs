@@ -144,7 +144,7 @@ impl<I: Io> TableCursor<I> {
         self.target = Some(bound_of(at));
         match self.table.locate_seek(key, at) {
             Located::Block(handle) => self.go_to(handle.offset(), Some(handle.bytes())),
-            Located::Absent => self.set(Step::End),
+            Located::Absent | Located::Filtered => self.set(Step::End),
             Located::NeedPartition(partition) => {
                 self.wanted = Wanted::Seek(partition);
                 self.set(Step::NeedBlock)
@@ -342,10 +342,11 @@ impl<I: Io> TableCursor<I> {
         Ok(self.step)
     }
 
-    /// What [`TableCursor::load`] does, as far as the cache has it: `NeedBlock` where that must be asked. For scans.
-    pub(crate) fn load_cached(&mut self, cache: &BlockCache) -> Step {
+    /// What [`TableCursor::load`] does, as far as the cache has it or a read ahead has brought it: `NeedBlock` where the
+    /// device must be asked, and for a failure. For scans.
+    pub(crate) fn load_resident(&mut self, cache: &BlockCache) -> Step {
         assert!(!self.sequential, "a sequential cursor reads past the cache");
-        while self.step == Step::NeedBlock && self.take_cached(cache) {}
+        while self.step == Step::NeedBlock && (self.take_cached(cache) || self.take_ahead(cache)) {}
         self.step
     }
 
@@ -375,13 +376,37 @@ impl<I: Io> TableCursor<I> {
         }
     }
 
+    /// Takes the next block from what was read ahead and leaves it in the cache; `false` where it is not there, or failed.
+    fn take_ahead(&mut self, cache: &BlockCache) -> bool {
+        if !matches!(self.wanted, Wanted::Next) {
+            return false;
+        }
+        let Some((handle, bytes)) = self.feed.block_at(self.next_offset) else {
+            return false;
+        };
+        match self.table.parse_block(bytes, handle) {
+            Ok(block) => {
+                let number = self.table.identity().number;
+                cache.insert(number, handle.page, Cached::Block(Rc::clone(&block)));
+                self.block = Current::Shared(block);
+                self.enter(handle);
+                self.move_on();
+                true
+            }
+            Err(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
     fn next_page(&self) -> u32 {
         u32::try_from(self.next_offset / PAGE_BYTES as u64).expect("a table is far below 16 TiB")
     }
 
     async fn load_once(&mut self, cache: Option<&BlockCache>) -> Result<()> {
         let cache = cache.filter(|_| !self.sequential);
-        if cache.is_some_and(|cache| self.take_cached(cache)) {
+        if cache.is_some_and(|cache| self.take_cached(cache) || self.take_ahead(cache)) {
             return Ok(());
         }
         match &self.wanted {
@@ -401,21 +426,8 @@ impl<I: Io> TableCursor<I> {
                 .fill(&self.table, self.next_offset, self.known_bytes)
                 .await?;
         }
-        if let Some(cache) = cache {
-            let (handle, bytes) = self
-                .feed
-                .block_at(self.next_offset)
-                .expect("the feed was just filled");
-            let block = self.table.parse_block(bytes, handle)?;
-            cache.insert(
-                self.table.identity().number,
-                handle.page,
-                Cached::Block(Rc::clone(&block)),
-            );
-            self.block = Current::Shared(block);
-            self.enter(handle);
-            self.move_on();
-        } else if self.open_own_block() {
+        // With a cache the next round takes it from the feed.
+        if cache.is_none() && self.open_own_block() {
             self.move_on();
         }
         Ok(())
