@@ -13,8 +13,8 @@
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use quick_cache::Weighter;
-use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::unsync::Cache;
+use quick_cache::{Lifecycle, Weighter};
 
 /// What a cached value weighs.
 pub trait Weigh: Clone {
@@ -80,7 +80,29 @@ impl<V: Weigh> Weighter<Key, V> for ByHeldBytes {
     }
 }
 
-type Inner<V> = Cache<Key, V, ByHeldBytes, BuildHasherDefault<KeyHasher>, DefaultLifecycle<Key, V>>;
+/// What an insertion pushes out.
+#[derive(Debug, Default)]
+struct Pushed {
+    by: Option<Key>,
+    values: u64,
+}
+
+/// Counts it.
+#[derive(Debug, Clone, Copy)]
+struct CountEvicted;
+
+impl<V> Lifecycle<Key, V> for CountEvicted {
+    type RequestState = Pushed;
+
+    fn on_evict(&self, pushed: &mut Pushed, key: Key, _: V) {
+        // A value that another of the same block replaces comes by here too.
+        if pushed.by != Some(key) {
+            pushed.values += 1;
+        }
+    }
+}
+
+type Inner<V> = Cache<Key, V, ByHeldBytes, BuildHasherDefault<KeyHasher>, CountEvicted>;
 
 /// The cache. See the [module](self).
 pub struct BlockCache<V: Weigh> {
@@ -88,6 +110,9 @@ pub struct BlockCache<V: Weigh> {
     capacity_bytes: u64,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    inserts: Cell<u64>,
+    inserted_bytes: Cell<u64>,
+    evictions: Cell<u64>,
 }
 
 impl<V: Weigh> std::fmt::Debug for BlockCache<V> {
@@ -105,6 +130,12 @@ pub struct CacheStats {
     pub hits: u64,
     /// Lookups that did not.
     pub misses: u64,
+    /// Values kept since open, also in the place of another of the same block.
+    pub inserts: u64,
+    /// Bytes that those values held.
+    pub inserted_bytes: u64,
+    /// Values pushed out to make room for others.
+    pub evictions: u64,
     /// Bytes held now, overhead included.
     pub held_bytes: u64,
     /// The bound on them.
@@ -124,13 +155,16 @@ impl<V: Weigh> BlockCache<V> {
             capacity_bytes,
             ByHeldBytes,
             BuildHasherDefault::default(),
-            DefaultLifecycle::default(),
+            CountEvicted,
         );
         Self {
             inner: RefCell::new(inner),
             capacity_bytes,
             hits: Cell::new(0),
             misses: Cell::new(0),
+            inserts: Cell::new(0),
+            inserted_bytes: Cell::new(0),
+            evictions: Cell::new(0),
         }
     }
 
@@ -144,8 +178,24 @@ impl<V: Weigh> BlockCache<V> {
 
     /// Keeps a block, unless it is larger than an eighth of the cache.
     pub fn insert(&self, table: u64, page: u32, value: V) {
-        if value.held_bytes() as u64 <= self.capacity_bytes / LARGEST_PART {
-            self.inner.borrow_mut().insert(Key { table, page }, value);
+        let bytes = value.held_bytes() as u64;
+        if bytes > self.capacity_bytes / LARGEST_PART {
+            return;
+        }
+        let key = Key { table, page };
+        let mut pushed = Pushed {
+            by: Some(key),
+            values: 0,
+        };
+        self.inner
+            .borrow_mut()
+            .insert_with_lifecycle(key, value, &mut pushed);
+        for (counter, more) in [
+            (&self.inserts, 1),
+            (&self.inserted_bytes, bytes),
+            (&self.evictions, pushed.values),
+        ] {
+            counter.set(counter.get() + more);
         }
     }
 
@@ -161,6 +211,9 @@ impl<V: Weigh> BlockCache<V> {
         CacheStats {
             hits: self.hits.get(),
             misses: self.misses.get(),
+            inserts: self.inserts.get(),
+            inserted_bytes: self.inserted_bytes.get(),
+            evictions: self.evictions.get(),
             held_bytes: inner.weight(),
             capacity_bytes: self.capacity_bytes,
             blocks: inner.len() as u64,
@@ -204,6 +257,33 @@ mod tests {
         let none = BlockCache::new(0);
         none.insert(1, 1, Rc::new(vec![0_u8; 1]));
         assert_eq!(none.get(1, 1), None);
+    }
+
+    #[test]
+    fn what_was_put_in_is_held_evicted_or_removed_and_counted() {
+        let cache = BlockCache::new(1 << 20);
+        for page in 0..100 {
+            cache.insert(1, page, Rc::new(vec![0_u8; 4000]));
+        }
+        let stats = cache.stats();
+        assert_eq!(
+            (stats.inserts, stats.inserted_bytes, stats.evictions),
+            (100, 400_000, 0)
+        );
+        cache.insert(1, 7, Rc::new(vec![1_u8; 4000]));
+        assert_eq!(cache.stats().evictions, 0, "replaced is not evicted");
+        for page in 0..1000 {
+            cache.insert(2, page, Rc::new(vec![0_u8; 4000]));
+        }
+        let stats = cache.stats();
+        assert_eq!(stats.inserts, 1101);
+        assert_eq!(stats.blocks + stats.evictions, 1100);
+        assert!(stats.evictions > 800);
+        cache.insert(3, 0, Rc::new(vec![0_u8; 200_000]));
+        assert_eq!(cache.stats(), stats, "what is not kept is not counted");
+        cache.remove_table(1);
+        cache.remove_table(2);
+        assert_eq!(cache.stats().evictions, stats.evictions, "removed is not evicted");
     }
 
     #[test]
