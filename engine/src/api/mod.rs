@@ -35,11 +35,12 @@ pub use db::{Blocking, Db, Stats};
 pub use launch::{CoreSeat, launch};
 
 pub use crate::shard::batch::{Batch, check_key, check_value};
+pub use crate::shard::histogram::Histogram;
 pub use crate::shard::page::{Entries, Page};
 pub use crate::shard::request::{
     Answer, Decision, Found, LookFn, Op, Outcome, ScanRange, TransactFn, UpdateFn,
 };
 pub use crate::shard::sequence::Snapshot;
-pub use crate::shard::stats::ShardStats;
+pub use crate::shard::stats::{ShardStats, StallCause};
 pub use crate::sstable::Compression;
 pub use crate::types::Durability;

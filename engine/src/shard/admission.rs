@@ -17,6 +17,8 @@ use crate::compaction::stall::Stall;
 use crate::error::Result;
 use crate::io::Io;
 use crate::shard::Shard;
+use crate::shard::measure::micros;
+use crate::shard::stats::StallCause;
 
 /// Delays below this are let pass: a timer cannot keep them, and the curve has hardly begun. They are not lost: the clock
 /// goes on, and the next writer finds it further ahead.
@@ -31,7 +33,7 @@ impl<I: Io> Shard<I> {
         if self.must_wait(batch_bytes)? {
             return Ok(false);
         }
-        let Some(cost) = self.cost(batch_bytes) else {
+        let Some((cost, _)) = self.cost(batch_bytes) else {
             return Ok(true);
         };
         let (now, mut clock) = (self.io.now(), self.clock.get());
@@ -55,14 +57,14 @@ impl<I: Io> Shard<I> {
         let mut turn = None;
         loop {
             let (room, pressure) = (self.room.wait(), self.compact_work.wait());
-            if self.must_wait(batch_bytes)? {
+            if let Some(cause) = self.wait_cause(batch_bytes)? {
                 self.check_open()?;
                 self.counters.waits.add(1);
-                room.await;
+                self.stalled(cause, room).await;
                 continue;
             }
             // Nobody waits for a turn once the pressure is gone.
-            let Some(cost) = self.cost(batch_bytes) else {
+            let Some((cost, cause)) = self.cost(batch_bytes) else {
                 return Ok(());
             };
             let now = self.io.now();
@@ -72,17 +74,27 @@ impl<I: Io> Shard<I> {
                 return Ok(());
             }
             self.check_open()?;
-            select(pin!(pressure), pin!(self.io.sleep(left))).await;
+            self.stalled(cause, select(pin!(pressure), pin!(self.io.sleep(left))))
+                .await;
         }
     }
 
     /// Charges for bytes that were admitted without being known; whoever writes next pays for them in time.
     pub(crate) fn charge(&self, bytes: usize) {
-        if let Some(cost) = self.cost(bytes) {
+        if let Some((cost, _)) = self.cost(bytes) {
             let mut clock = self.clock.get();
             clock.book(self.io.now(), cost);
             self.clock.set(clock);
         }
+    }
+
+    /// Waits, and counts the time as lost to `cause`.
+    async fn stalled<T>(&self, cause: StallCause, waiting: impl Future<Output = T>) -> T {
+        let began = self.io.now();
+        let waited = waiting.await;
+        let took = self.io.now().saturating_sub(began);
+        self.counters.stalled_us[cause as usize].add(micros(took));
+        waited
     }
 
     /// Whether a hard limit keeps a batch of this size from being staged now.
@@ -90,19 +102,25 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// The shard's health, where it takes no writes; what keeps flushes from making room.
     pub(crate) fn must_wait(&self, batch_bytes: usize) -> Result<bool> {
+        self.wait_cause(batch_bytes).map(|cause| cause.is_some())
+    }
+
+    /// Which hard limit keeps a batch of this size from being staged now.
+    fn wait_cause(&self, batch_bytes: usize) -> Result<Option<StallCause>> {
         self.health.check()?;
         if !self.fits_staging(batch_bytes) {
-            return Ok(true);
+            return Ok(Some(StallCause::Log));
         }
         // A memtable is rotated only when a group is sealed. While a device write hangs none is, and what enters the
         // memtable at once must not grow it without end.
         if self.memory.active_used_bytes() >= self.tuning().memtable_limit_bytes() {
-            return self.flush_error.borrow().clone().map_or(Ok(true), Err);
+            let error = self.flush_error.borrow().clone();
+            return error.map_or(Ok(Some(StallCause::Log)), Err);
         }
         match self.stall() {
             // Nobody knows when the device will be well again: a caller who is told can decide.
-            Stall::Wait(reason) => self.why_it_lasts(reason).map_or(Ok(true), Err),
-            _ => Ok(false),
+            Stall::Wait(reason) => self.why_it_lasts(reason).map_or(Ok(Some(reason.into())), Err),
+            _ => Ok(None),
         }
     }
 
@@ -129,11 +147,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The time that these bytes take of the shard's clock; `None` while nobody is slowed.
-    fn cost(&self, bytes: usize) -> Option<Duration> {
+    /// The time that these bytes take of the shard's clock, and by what writers are slowed; `None` while nobody is.
+    fn cost(&self, bytes: usize) -> Option<(Duration, StallCause)> {
         let stall = self.stall();
-        if let Stall::Slow { .. } = stall {
-            return Some(stall.delay(bytes, &self.stall_options()));
+        if let Stall::Slow { reason, .. } = stall {
+            return Some((stall.delay(bytes, &self.stall_options()), reason.into()));
         }
         self.clock.take();
         None

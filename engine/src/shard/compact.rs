@@ -263,6 +263,7 @@ impl<I: Io> Shard<I> {
     }
 
     async fn merge(&self, job: &Job) -> Result<()> {
+        let began = self.io.now();
         self.check_room(job).await?;
         let live = self.live();
         let find = |meta: &Rc<TableMeta>| {
@@ -301,7 +302,9 @@ impl<I: Io> Shard<I> {
         );
         let entries = job.inputs().map(|table| table.entries).sum();
         let output = self.write_merged(job, sources, retain, entries).await?;
-        self.install_merged(job, output).await
+        self.install_merged(job, output).await?;
+        self.counters.compaction_ms.record(self.ms_since(began));
+        Ok(())
     }
 
     async fn write_merged(

@@ -109,6 +109,7 @@ impl<I: Io> Shard<I> {
     }
 
     async fn flush_one(&self, immutable: &Rc<Immutable>) -> Result<()> {
+        let began = self.io.now();
         let place = &self.config.place;
         let live = self.live();
         let older = live.version.tables().map(|(_, table)| KeyRange {
@@ -153,6 +154,7 @@ impl<I: Io> Shard<I> {
         self.install(edit, opened, || self.memory.retire(immutable))
             .await?;
         self.counters.flushes.add(1);
+        self.counters.flush_ms.record(self.ms_since(began));
         self.counters.flush_bytes.add(output.written_bytes);
         self.counters.expired_dropped.add(output.expired);
         if let Some(floor) = floor {

@@ -76,9 +76,14 @@ impl Host {
     /// Notes what `shard` asks for, and returns what the core gives: of each class the most that any of its shards asks
     /// for, because the one furthest behind must not wait for those that are not.
     pub fn wish(&self, shard: u16, shares: Shares) -> Shares {
-        let mut wishes = self.wishes.borrow_mut();
-        wishes.insert(shard, shares);
-        wishes.values().fold(shares, |most, wish| Shares {
+        self.wishes.borrow_mut().insert(shard, shares);
+        self.given().unwrap_or(shares)
+    }
+
+    /// What the core gives now; `None` before any shard has asked.
+    pub fn given(&self) -> Option<Shares> {
+        let wishes = self.wishes.borrow();
+        wishes.values().copied().reduce(|most, wish| Shares {
             flush: most.flush.max(wish.flush),
             level0: most.level0.max(wish.level0),
             compaction: most.compaction.max(wish.compaction),
@@ -102,6 +107,7 @@ mod tests {
     #[test]
     fn a_shard_at_rest_takes_no_weight_from_one_that_is_behind() {
         let host = Host::default();
+        assert_eq!(host.given(), None);
         assert_eq!(host.wish(0, shares(900, 30, 700)), shares(900, 30, 700));
         assert_eq!(host.wish(3, shares(100, 600, 20)), shares(900, 600, 700));
         assert_eq!(
@@ -110,6 +116,7 @@ mod tests {
             "it has caught up"
         );
         assert_eq!(host.wish(3, shares(100, 30, 20)), shares(100, 30, 20));
+        assert_eq!(host.given(), Some(shares(100, 30, 20)));
     }
 
     /// The bound was 4,096 writers whatever they held, so that ten thousand callers of a healthy core, one small write

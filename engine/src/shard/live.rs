@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use crate::io::Io;
+use crate::shard::stats::Counters;
 use crate::sstable::{Block, BlockCache, BlockHandle, Located, Partition, PartitionHandle, Table, key_hash};
 use crate::types::Sequence;
 use crate::version::{LEVELS, TableMeta, Version};
@@ -54,6 +55,10 @@ pub struct Search<I: Io> {
     index: usize,
     /// The partition that the candidate asked for, once it was read.
     partition: Option<Rc<Partition>>,
+    /// Tables that their filter ruled out.
+    filtered: u64,
+    /// Blocks that were named, and looked into in vain where the walk went on.
+    named: u64,
 }
 
 /// What the walk needs or found next.
@@ -78,6 +83,8 @@ impl<I: Io> Search<I> {
             level: 0,
             index: 0,
             partition: None,
+            filtered: 0,
+            named: 0,
         }
     }
 
@@ -90,9 +97,14 @@ impl<I: Io> Search<I> {
             };
             match located {
                 Located::Absent => self.index += 1,
+                Located::Filtered => {
+                    self.filtered += 1;
+                    self.index += 1;
+                }
                 Located::NeedPartition(handle) => return Next::ReadPartition(table, handle),
                 Located::Block(handle) => {
                     self.index += 1;
+                    self.named += 1;
                     return match table.cached_block(handle, cache) {
                         Some(block) => Next::Look(block),
                         None => Next::Read(table, handle),
@@ -106,6 +118,12 @@ impl<I: Io> Search<I> {
     /// Gives the partition that the last step asked for.
     pub fn supply(&mut self, partition: Rc<Partition>) {
         self.partition = Some(partition);
+    }
+
+    /// Counts what the filters did for a walk that has ended, `found` in the last block named or nowhere.
+    pub fn count_into(&self, counters: &Counters, found: bool) {
+        counters.filter_useful.add(self.filtered);
+        counters.filter_false_positives.add(self.named - u64::from(found));
     }
 
     fn candidate(&mut self, key: &[u8]) -> Option<Rc<Table<I>>> {

@@ -116,16 +116,17 @@ impl<I: Io> Shard<I> {
     }
 
     async fn log_piece(&self, wal: &mut Writer<I>, group: &Group, piece: &Piece) -> Result<()> {
-        let bytes = wal.write_group(group.piece_bytes(piece)).await?;
-        self.count_write(bytes);
-        self.counters.wal_batches.add(piece.batches.len() as u64);
+        let bytes = self
+            .timed_write(wal.write_group(group.piece_bytes(piece)))
+            .await?;
+        self.count_group(piece.batches.len() as u64, bytes);
         Ok(())
     }
 
     /// Writes one batch in parts; it exists once the last is on disk.
     async fn log_large(&self, wal: &mut Writer<I>, group: &Group, number: usize) -> Result<()> {
         let mut rest = group.batch(number);
-        let mut first = true;
+        let (mut first, mut written) = (true, 0);
         while !rest.is_empty() {
             // A part smaller than a page would be mostly header; the end of a segment is left empty instead.
             if wal.room() < wal.fresh_room().min(framed_bytes(1)) / 2 {
@@ -147,17 +148,17 @@ impl<I: Io> Shard<I> {
                 (false, false) => FrameKind::Middle,
                 (false, true) => FrameKind::Last,
             };
-            let bytes = wal.write_part(kind, part).await?;
-            self.count_write(bytes);
+            written += self.timed_write(wal.write_part(kind, part)).await?;
             (rest, first) = (after, false);
         }
-        self.counters.wal_batches.add(1);
+        self.count_group(1, written);
         Ok(())
     }
 
-    fn count_write(&self, bytes: u64) {
-        self.counters.wal_writes.add(1);
-        self.counters.wal_bytes.add(bytes);
+    fn count_group(&self, batches: u64, bytes: u64) {
+        self.counters.wal_batches.add(batches);
+        self.counters.group_batches.record(batches);
+        self.counters.group_bytes.record(bytes);
     }
 
     /// Moves the log on to the next segment, waiting for room if there is none.
@@ -190,8 +191,7 @@ impl<I: Io> Shard<I> {
     }
 
     async fn move_on(&self, wal: &mut Writer<I>, next: Prepared<I>, continues: bool) -> Result<()> {
-        let bytes = wal.switch(next, continues).await?;
-        self.count_write(bytes);
+        self.timed_write(wal.switch(next, continues)).await?;
         self.upkeep.open();
         Ok(())
     }

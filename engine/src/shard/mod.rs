@@ -7,6 +7,7 @@
 //! - [`flush`] and [`compact`]: immutables become tables, tables are merged; [`install`] makes each durable, then
 //!   visible, then deletes what nobody needs.
 //! - [`recover`]: create, open, close.
+//! - [`stats`]: what is counted meanwhile, sizes and times as [`histogram`]s.
 //!
 //! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Five kinds
 //! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, maintenance, and the clock's.
@@ -21,10 +22,12 @@ pub mod flush;
 pub mod gate;
 pub mod group;
 pub mod health;
+pub mod histogram;
 pub mod host;
 pub mod install;
 pub mod live;
 pub mod log;
+mod measure;
 pub mod memory;
 pub mod page;
 mod reach;
@@ -55,7 +58,7 @@ use crate::shard::health::Health;
 use crate::shard::live::LiveVersion;
 use crate::shard::log::Segments;
 use crate::shard::memory::Memory;
-use crate::shard::stats::{Counters, ShardStats};
+use crate::shard::stats::{Counter, Counters, ShardStats};
 use crate::shard::write::Staging;
 use crate::sstable::{BlockCache, Table};
 use crate::types::table_file_name;
@@ -217,6 +220,7 @@ impl<I: Io> Shard<I> {
         let live = self.live();
         let levels = 0..live.tables.len();
         let wal = self.segments.counts();
+        let (cache, shares) = (self.cache.stats(), self.config.host.given());
         ShardStats {
             shard: self.number(),
             health: self.health.in_words(),
@@ -230,12 +234,21 @@ impl<I: Io> Shard<I> {
             wal_bytes: counters.wal_bytes.get(),
             wal_batches: counters.wal_batches.get(),
             wal_segments: wal,
+            wal_disk_bytes: wal * self.tuning().segment_bytes,
+            group_batches: counters.group_batches.get(),
+            group_bytes: counters.group_bytes.get(),
+            wal_write_us: counters.wal_write_us.get(),
             flushes: counters.flushes.get(),
             flush_bytes: counters.flush_bytes.get(),
+            flush_ms: counters.flush_ms.get(),
             compactions: counters.compactions.get(),
             moves: counters.moves.get(),
             compaction_read_bytes: counters.compaction_read_bytes.get(),
             compaction_written_bytes: counters.compaction_written_bytes.get(),
+            compaction_ms: counters.compaction_ms.get(),
+            flush_shares: shares.map_or(0, |shares| shares.flush),
+            level0_shares: shares.map_or(0, |shares| shares.level0),
+            compaction_shares: shares.map_or(0, |shares| shares.compaction),
             compaction_debt_bytes: self.merging.debt_bytes(),
             expired_dropped: counters.expired_dropped.get(),
             job_failures: counters.job_failures.get(),
@@ -251,11 +264,19 @@ impl<I: Io> Shard<I> {
             gets_from_device: counters.gets_from_device.get(),
             gets_absent: counters.gets_absent.get(),
             block_reads: counters.block_reads.get(),
+            device_read_us: counters.device_read_us.get(),
+            filter_useful: counters.filter_useful.get(),
             filter_false_positives: counters.filter_false_positives.get(),
             read_errors: counters.read_errors.get(),
-            cache_bytes: self.cache.stats().held_bytes,
+            cache_bytes: cache.held_bytes,
+            cache_capacity_bytes: cache.capacity_bytes,
+            cache_hits: cache.hits,
+            cache_misses: cache.misses,
+            cache_inserted_bytes: cache.inserted_bytes,
+            cache_evictions: cache.evictions,
             delayed_us: counters.delayed_us.get(),
             waits: counters.waits.get(),
+            stalled_us: counters.stalled_us.each_ref().map(Counter::get),
             torn_tail_bytes: self.torn_tail_bytes,
         }
     }

@@ -57,12 +57,14 @@ impl<I: Io> Shard<I> {
                 Next::Look(block) => {
                     if let Some(entry) = block.get(key, MAX_SEQUENCE) {
                         self.counters.gets_from_cache.add(1);
+                        search.count_into(&self.counters, true);
                         return Resident::Known(answer(Some(entry)));
                     }
                 }
                 Next::Read(..) | Next::ReadPartition(..) => return Resident::Unknown,
                 Next::Nowhere => {
                     self.counters.gets_absent.add(1);
+                    search.count_into(&self.counters, false);
                     return Resident::Known(answer(None));
                 }
             }
@@ -126,30 +128,29 @@ impl<I: Io> Shard<I> {
                 Next::Read(table, handle) => {
                     reads += 1;
                     self.counters.block_reads.add(1);
-                    let read = table.block(handle, &self.cache).await;
+                    let read = self.timed_read(table.block(handle, &self.cache)).await;
                     read.inspect_err(|_| self.counters.read_errors.add(1))?
                 }
                 Next::ReadPartition(table, handle) => {
-                    let partition = table.load_partition(handle, &self.cache).await;
+                    let partition = self.timed_read(table.load_partition(handle, &self.cache)).await;
                     search.supply(partition.inspect_err(|_| self.counters.read_errors.add(1))?);
                     continue;
                 }
                 Next::Nowhere => {
                     self.counters.gets_absent.add(1);
+                    search.count_into(&self.counters, false);
                     return Ok(f(None));
                 }
             };
-            match block.get(key, at) {
-                Some(entry) => {
-                    let counter = if reads > 0 {
-                        &self.counters.gets_from_device
-                    } else {
-                        &self.counters.gets_from_cache
-                    };
-                    counter.add(1);
-                    return Ok(f(Some(entry)));
-                }
-                None => self.counters.filter_false_positives.add(1),
+            if let Some(entry) = block.get(key, at) {
+                let counter = if reads > 0 {
+                    &self.counters.gets_from_device
+                } else {
+                    &self.counters.gets_from_cache
+                };
+                counter.add(1);
+                search.count_into(&self.counters, true);
+                return Ok(f(Some(entry)));
             }
         }
     }

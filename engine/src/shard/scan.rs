@@ -118,7 +118,7 @@ impl<I: Io> Shard<I> {
             match scan.walk() {
                 Walked::Done => return Ok(self.end_scan(*scan)),
                 Walked::Blocked(source) => {
-                    scan.merge.sources_mut()[source].load().await?;
+                    self.timed_read(scan.merge.sources_mut()[source].load()).await?;
                     scan.merge.refilled(source);
                 }
                 Walked::Paused => {

@@ -2,6 +2,9 @@
 
 use std::cell::Cell;
 
+use crate::compaction::stall::Reason;
+use crate::shard::histogram::{Histogram, Recorder};
+
 /// A counter of one core: no atomics, because nobody else touches it.
 #[derive(Debug, Default)]
 pub struct Counter(Cell<u64>);
@@ -15,6 +18,47 @@ impl Counter {
     /// The count so far.
     pub fn get(&self) -> u64 {
         self.0.get()
+    }
+}
+
+/// What holds writers back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StallCause {
+    /// Memtables are filled faster than they are flushed.
+    Memtables,
+    /// Tables reach L0 faster than they are merged.
+    Level0,
+    /// The levels below are behind.
+    Debt,
+    /// The log is behind: what is staged, or what entered the memtable ahead of it, has reached its bound.
+    Log,
+}
+
+impl StallCause {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// All of them, each at its place in [`ShardStats::stalled_us`].
+    pub const ALL: [Self; Self::COUNT] = [Self::Memtables, Self::Level0, Self::Debt, Self::Log];
+
+    /// One word for it, for a label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Memtables => "memtables",
+            Self::Level0 => "level0",
+            Self::Debt => "debt",
+            Self::Log => "log",
+        }
+    }
+}
+
+impl From<Reason> for StallCause {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Memtables { .. } => Self::Memtables,
+            Reason::Level0 { .. } => Self::Level0,
+            Reason::Debt { .. } => Self::Debt,
+        }
     }
 }
 
@@ -57,6 +101,8 @@ pub struct Counters {
     pub gets_absent: Counter,
     /// Blocks read for lookups.
     pub block_reads: Counter,
+    /// Tables that a lookup did not look into because their filter said no.
+    pub filter_useful: Counter,
     /// Blocks looked into in vain: the filter had said maybe.
     pub filter_false_positives: Counter,
     /// Reads that failed.
@@ -65,6 +111,20 @@ pub struct Counters {
     pub delayed_us: Counter,
     /// Writes that had to wait for a hard limit.
     pub waits: Counter,
+    /// Time that writers spent waiting, by what for, in microseconds; see [`ShardStats::stalled_us`].
+    pub stalled_us: [Counter; StallCause::COUNT],
+    /// Batches of each group.
+    pub group_batches: Recorder,
+    /// Bytes of each group as written, padding included.
+    pub group_bytes: Recorder,
+    /// Each device write of the log, in microseconds.
+    pub wal_write_us: Recorder,
+    /// Each read of the device for a lookup or a scan, in microseconds.
+    pub device_read_us: Recorder,
+    /// Each flush, in milliseconds.
+    pub flush_ms: Recorder,
+    /// Each merge, in milliseconds.
+    pub compaction_ms: Recorder,
 }
 
 /// A shard's state and counts at one moment. Counts are since open; bytes are bytes.
@@ -94,10 +154,20 @@ pub struct ShardStats {
     pub wal_batches: u64,
     /// WAL segments on disk, spares included.
     pub wal_segments: u64,
+    /// Bytes of them, each counted at the size that segments are made with now.
+    pub wal_disk_bytes: u64,
+    /// How many batches went to the device together; a group counts once a frame of it was written.
+    pub group_batches: Histogram,
+    /// Bytes of those groups as written, padding included.
+    pub group_bytes: Histogram,
+    /// How long each device write of the log took, in microseconds.
+    pub wal_write_us: Histogram,
     /// Memtables written out.
     pub flushes: u64,
     /// Bytes of their tables.
     pub flush_bytes: u64,
+    /// How long each took, from its first entry to its table being visible, in milliseconds.
+    pub flush_ms: Histogram,
     /// Merges done.
     pub compactions: u64,
     /// Tables moved without being rewritten.
@@ -106,6 +176,14 @@ pub struct ShardStats {
     pub compaction_read_bytes: u64,
     /// Bytes that merges wrote.
     pub compaction_written_bytes: u64,
+    /// How long each merge took, in milliseconds.
+    pub compaction_ms: Histogram,
+    /// The weight of flushes on this shard's core now, 1 to 1000 (0 before anything was written); shared by its shards.
+    pub flush_shares: u32,
+    /// The same of merges out of L0.
+    pub level0_shares: u32,
+    /// The same of the merges below.
+    pub compaction_shares: u32,
     /// Bytes that merges have yet to write until every level fits its room.
     pub compaction_debt_bytes: u64,
     /// Values that flushes and merges gave up because their time had passed, those included of which a tombstone stays.
@@ -130,16 +208,34 @@ pub struct ShardStats {
     pub gets_absent: u64,
     /// Blocks read for lookups.
     pub block_reads: u64,
+    /// How long each read of the device took that a lookup or a scan waited for, in microseconds. A scan's may bring
+    /// several blocks.
+    pub device_read_us: Histogram,
+    /// Tables that a lookup did not look into because their filter said no.
+    pub filter_useful: u64,
     /// Blocks looked into in vain.
     pub filter_false_positives: u64,
     /// Reads that failed.
     pub read_errors: u64,
     /// Bytes in the block cache.
     pub cache_bytes: u64,
+    /// The bound on them.
+    pub cache_capacity_bytes: u64,
+    /// Lookups of blocks that the cache held, for gets and scans alike.
+    pub cache_hits: u64,
+    /// Lookups of blocks that it did not hold.
+    pub cache_misses: u64,
+    /// Bytes of blocks put into it.
+    pub cache_inserted_bytes: u64,
+    /// Blocks pushed out of it by others.
+    pub cache_evictions: u64,
     /// Time that writers were delayed, in microseconds.
     pub delayed_us: u64,
     /// Writes that had to wait for a hard limit.
     pub waits: u64,
+    /// Time that writers spent waiting for a hard limit or their turn, by [`StallCause`], in microseconds: each writer's own
+    /// time, so that ten who wait for a second count ten.
+    pub stalled_us: [u64; StallCause::COUNT],
     /// What recovery dropped behind the last whole group of the WAL, in bytes: 0 after a clean close.
     pub torn_tail_bytes: u64,
 }
@@ -170,5 +266,27 @@ fn ratio(written: u64, by_user: u64) -> f64 {
         0.0
     } else {
         written as f64 / by_user as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_of_a_stall_has_its_own_place_and_word() {
+        for (place, cause) in StallCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, place);
+            let same = StallCause::ALL
+                .iter()
+                .filter(|other| other.word() == cause.word());
+            assert_eq!(same.count(), 1);
+        }
+        let reasons = [
+            Reason::Memtables { now: 1, max: 2 },
+            Reason::Level0 { now: 1, max: 2 },
+            Reason::Debt { now: 1, full: 2 },
+        ];
+        assert_eq!(reasons.map(StallCause::from)[..], StallCause::ALL[..3]);
     }
 }

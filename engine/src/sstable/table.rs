@@ -53,8 +53,10 @@ pub type BlockCache = Cache<Cached>;
 /// Where the answer for a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Located {
-    /// Not in this table.
+    /// Not in this table, by the bounds of its keys or its index.
     Absent,
+    /// Not in this table: its filter says so, and spares a block.
+    Filtered,
     /// In this block, if anywhere.
     Block(BlockHandle),
     /// This partition of the index is not in memory: load it and ask again.
@@ -423,7 +425,7 @@ impl<I: Io> Table<I> {
     #[inline]
     pub fn locate_in(&self, partition: &Partition, key: &[u8], hash: u64, at: Sequence) -> Located {
         if !partition.may_contain(hash) {
-            return Located::Absent;
+            return Located::Filtered;
         }
         partition.search(key, at).map_or(Located::Absent, Located::Block)
     }

@@ -137,7 +137,7 @@ fn lookup(table: &Table<MemoryIo>, cache: &BlockCache, key: &[u8], at: Sequence)
         located = table.locate_in(&partition, key, hash, at);
     }
     match located {
-        Located::Absent => Ok(None),
+        Located::Absent | Located::Filtered => Ok(None),
         Located::Block(handle) => Ok(block_on(table.block(handle, cache))?.get(key, at).map(Owned::of)),
         Located::NeedPartition(_) => panic!("a loaded partition answers"),
     }
