@@ -29,7 +29,7 @@ pub async fn serve<S: Store, T: Stream>(stream: T, seat: Seat, store: S, clients
     let (server, client) = (Arc::clone(seat.server()), Arc::clone(seat.client()));
     clients.enter(stream.clone(), Arc::clone(&client));
     let core = store.core();
-    let session = Session::new(Arc::clone(&client));
+    let session = Session::new(Arc::clone(&client), server.auth());
     let mut connection = Connection {
         stream,
         pipeline: Pipeline::new(store, Arc::clone(&server), session),
@@ -174,9 +174,8 @@ impl<S: Store, T: Stream> Connection<S, T> {
             return Some(());
         }
         let batch = self.pipeline.output().take();
-        let longest = batch.iter().map(Vec::len).max().unwrap_or(0);
         let known = self.client.is_authenticated();
-        self.end_for(verdict::of_output(known, waiting, longest, self.server.limits()))?;
+        self.end_for(verdict::of_output(known, waiting, self.server.limits()))?;
         hold(&self.server, &self.client, waiting + input_bytes);
         let counts = self.server.counts(self.core);
         let mut rest = batch.into_iter().peekable();

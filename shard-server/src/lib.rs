@@ -3,6 +3,7 @@
 //! ```text
 //! serve        opens the database, waits for a signal, drains, closes
 //!  └─ service      one core: its listeners, its connections, their end
+//!      ├─ auth         who clients are, and what they may do
 //!      ├─ clients      who is connected, which limits they keep, who is sent away
 //!      └─ connection   one client: receive, run what is there, send once
 //!          └─ pipeline     many commands as one batch to the engine, answers in order
@@ -16,6 +17,7 @@
 //! its neighbours, one message per core and pipeline; a key of this core that memory holds is answered in place.
 
 pub mod accept;
+pub mod auth;
 pub mod clients;
 pub mod command;
 pub mod config;

@@ -1,5 +1,5 @@
 //! Commands that need more of the store than one request per key: scans, counts, `INFO`; and those that must wait until
-//! everything before them was answered: `HELLO` changes the protocol, `SHUTDOWN` ends the process.
+//! everything before them was answered: `HELLO` changes the protocol, `AUTH` what the client may, `SHUTDOWN` ends the process.
 
 use std::ops::Bound;
 
@@ -7,7 +7,7 @@ use corelane::api::{Entries, ScanRange};
 use corelane::types::MAX_KEY_BYTES;
 
 use crate::command::Failure;
-use crate::command::auth::{self, Hello};
+use crate::command::auth::{self, Credentials, Hello};
 use crate::glob::{Budget, literal_prefix, matches};
 use crate::info::{self, Sections};
 use crate::output::Output;
@@ -45,6 +45,8 @@ pub enum Query {
     Count,
     /// `INFO`.
     Info(Sections),
+    /// `AUTH`.
+    Auth(Credentials),
     /// `HELLO`.
     Hello(Hello),
     /// `RESET`.
@@ -106,9 +108,13 @@ pub async fn answer<S: Store>(
             let text = describe(sections, store, server).await?;
             reply::verbatim(output.tail(), &text, session.protocol);
         }
-        Query::Hello(hello) => auth::greet(hello, session, output.tail()),
+        Query::Auth(credentials) => {
+            auth::identify(credentials, store, server, session).await?;
+            reply::simple(output.tail(), "OK");
+        }
+        Query::Hello(hello) => auth::hello_done(hello, store, server, session, output.tail()).await?,
         Query::Reset => {
-            session.reset();
+            session.reset(server.auth());
             reply::simple(output.tail(), "RESET");
         }
         Query::Shutdown => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use corelane::api::Durability;
 
+use crate::auth::Auth;
 use crate::clients::{Arrival, Client, Registry};
 use crate::command::table;
 use crate::config::Limits;
@@ -40,6 +41,7 @@ pub struct Server {
     max_clients: AtomicUsize,
     idle_ms: AtomicU64,
     registry: Registry,
+    auth: Auth,
     now_ms: AtomicU64,
     cursors: Mutex<Cursors>,
     started: OnceLock<Duration>,
@@ -87,6 +89,7 @@ impl Server {
             max_clients: AtomicUsize::new(limits.clients),
             idle_ms: AtomicU64::new(limits.idle_ms),
             limits,
+            auth: Auth::open(),
             now_ms: AtomicU64::new(0),
             cursors: Mutex::default(),
             started: OnceLock::new(),
@@ -119,6 +122,18 @@ impl Server {
     /// The counts of one core.
     pub fn counts(&self, core: usize) -> &CoreCounts {
         &self.telemetry.core(core).counts
+    }
+
+    /// The same with these users.
+    #[must_use]
+    pub fn with_auth(mut self, auth: Auth) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// Who may do what.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     /// The same with other limits.
@@ -178,11 +193,6 @@ impl Server {
             server: Arc::clone(self),
             client,
         })
-    }
-
-    /// Whether there is a user of this name.
-    pub fn knows_user(&self, name: &[u8]) -> bool {
-        name == b"default"
     }
 
     /// How many clients are connected.

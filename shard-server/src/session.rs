@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::{Auth, User};
 use crate::clients::Client;
 use crate::resp::Protocol;
 
@@ -12,27 +13,48 @@ pub struct Session {
     pub id: u64,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Who it is.
+    pub user: Arc<User>,
+    /// Whether it has said so, where it must.
+    pub authenticated: bool,
+    /// How often it said so wrongly.
+    pub failed_auths: u32,
     /// What everybody may know of it, its names among it.
     pub client: Arc<Client>,
 }
 
 impl Session {
     /// A client that has just connected.
-    pub fn new(client: Arc<Client>) -> Self {
+    pub fn new(client: Arc<Client>, auth: &Auth) -> Self {
+        client.set_authenticated(auth.is_open());
         Self {
             id: client.id,
             protocol: Protocol::default(),
+            user: Arc::clone(auth.anybody()),
+            authenticated: auth.is_open(),
+            failed_auths: 0,
             client,
         }
     }
 
-    /// Makes it as new: `RESET`.
-    pub fn reset(&mut self) {
+    /// Makes it as new: `RESET`. How often it failed to say who it is stays.
+    pub fn reset(&mut self, auth: &Auth) {
         self.speak(Protocol::default());
+        self.identify(Arc::clone(auth.anybody()));
+        self.authenticated = auth.is_open();
+        self.client.set_authenticated(self.authenticated);
         self.client.names().name = Vec::new();
         self.client.set_no_evict(false);
         self.client.set_no_touch(false);
         self.client.set_queued(None);
+    }
+
+    /// It has proved to be this user.
+    pub fn identify(&mut self, user: Arc<User>) {
+        self.client.names().user.clone_from(&user.name);
+        self.user = user;
+        self.authenticated = true;
+        self.client.set_authenticated(true);
     }
 
     /// Speaks another protocol from here on.

@@ -26,6 +26,8 @@ pub trait Store: Clone + 'static {
     fn stats(&self) -> impl Future<Output = Result<Stats>>;
     /// Time since an arbitrary start.
     fn now(&self) -> Duration;
+    /// Completes once so long has passed.
+    fn sleep(&self, length: Duration) -> impl Future<Output = ()>;
     /// Whether something more urgent waits for this core.
     fn should_yield(&self) -> bool;
     /// Lets it run.
@@ -63,6 +65,10 @@ impl<I: Io> Store for Core<I> {
 
     fn now(&self) -> Duration {
         self.io().now()
+    }
+
+    async fn sleep(&self, length: Duration) {
+        self.io().sleep(length).await;
     }
 
     fn should_yield(&self) -> bool {

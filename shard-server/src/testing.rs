@@ -152,6 +152,10 @@ impl Store for MemoryStore {
         Duration::from_secs(1)
     }
 
+    async fn sleep(&self, _: Duration) {
+        futures_lite::future::yield_now().await;
+    }
+
     fn should_yield(&self) -> bool {
         true
     }

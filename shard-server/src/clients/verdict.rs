@@ -9,6 +9,10 @@ use crate::config::Limits;
 /// its client then has the time of as many pieces.
 pub const PIECE_BYTES: usize = 1 << 20;
 
+/// A client over the hard limit that reads nothing for so long is ended. One that reads is not: how much one round of
+/// answers holds is the server's choice, not the client's.
+const HARD_PATIENCE_MS: u64 = 1000;
+
 /// Why a client is sent away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -65,7 +69,7 @@ impl Reason {
             Self::UnknownOutput => "let more than limits.unknown_output_bytes wait without authenticating",
             Self::Stalled => "read nothing for limits.output_stalled_ms while answers waited",
             Self::OutputSoft => "let more than limits.output_soft_bytes wait for limits.output_soft_ms",
-            Self::OutputHard => "let more than limits.output_hard_bytes wait",
+            Self::OutputHard => "read nothing for a second while more than limits.output_hard_bytes waited",
             Self::Memory => "held the most while all clients held more than limits.clients_bytes",
         }
     }
@@ -110,6 +114,11 @@ pub fn verdict(look: &Look, limits: &Limits, idle_ms: u64, now_ms: u64) -> Optio
         if past(sending.moved_ms, limits.output_stalled_ms.saturating_mul(pieces)) {
             return Some(Reason::Stalled);
         }
+        // The piece that is with the socket does not count: one answer may be as long as a value.
+        let behind = sending.waiting_bytes.saturating_sub(sending.piece_bytes);
+        if behind > limits.output_hard_bytes && past(sending.moved_ms, HARD_PATIENCE_MS * pieces) {
+            return Some(Reason::OutputHard);
+        }
         let wide = sending.waiting_bytes > limits.output_soft_bytes;
         if wide && past(sending.began_ms, limits.output_soft_ms) {
             return Some(Reason::OutputSoft);
@@ -125,18 +134,9 @@ pub fn of_input(authenticated: bool, received_bytes: u64, limits: &Limits) -> Op
     (!authenticated && received_bytes > limits.unknown_input_bytes).then_some(Reason::UnknownInput)
 }
 
-/// The limit that a client breaks by `waiting_bytes` bytes of answers, the longest of which has `longest_bytes`: one
-/// answer may be as long as a value, because there is no other way to read that value.
-pub fn of_output(
-    authenticated: bool,
-    waiting_bytes: usize,
-    longest_bytes: usize,
-    limits: &Limits,
-) -> Option<Reason> {
-    if !authenticated && waiting_bytes > limits.unknown_output_bytes {
-        return Some(Reason::UnknownOutput);
-    }
-    (waiting_bytes.saturating_sub(longest_bytes) > limits.output_hard_bytes).then_some(Reason::OutputHard)
+/// The limit that a client breaks by `waiting_bytes` bytes of answers.
+pub fn of_output(authenticated: bool, waiting_bytes: usize, limits: &Limits) -> Option<Reason> {
+    (!authenticated && waiting_bytes > limits.unknown_output_bytes).then_some(Reason::UnknownOutput)
 }
 
 #[cfg(test)]
@@ -216,23 +216,39 @@ mod tests {
     }
 
     #[test]
-    fn output_is_bounded_but_for_one_answer_and_input_before_authentication() {
+    fn far_too_much_may_wait_only_for_a_client_that_reads() {
         let limits = Limits {
             output_hard_bytes: 1000,
+            output_soft_bytes: 1000,
+            ..Limits::default()
+        };
+        let judge = |look: &Look, now_ms| verdict(look, &limits, 0, now_ms);
+        assert_eq!(
+            judge(&sending(5000, 6000), 1001),
+            None,
+            "the piece is with the socket"
+        );
+        assert_eq!(judge(&sending(5000, 6001), 1000), None);
+        assert_eq!(judge(&sending(5000, 6001), 1001), Some(Reason::OutputHard));
+    }
+
+    #[test]
+    fn before_authentication_little_is_taken_and_little_waits() {
+        let limits = Limits {
             unknown_output_bytes: 50,
             unknown_input_bytes: 70,
             ..Limits::default()
         };
-        assert_eq!(of_output(true, 1_001_000, 1_000_000, &limits), None);
+        assert_eq!(of_output(false, 51, &limits), Some(Reason::UnknownOutput));
         assert_eq!(
-            of_output(true, 1_001_001, 1_000_000, &limits),
-            Some(Reason::OutputHard)
+            (of_output(false, 50, &limits), of_output(true, 51, &limits)),
+            (None, None)
         );
-        assert_eq!(of_output(false, 51, 51, &limits), Some(Reason::UnknownOutput));
-        assert_eq!(of_output(false, 50, 50, &limits), None);
         assert_eq!(of_input(false, 71, &limits), Some(Reason::UnknownInput));
-        assert_eq!(of_input(false, 70, &limits), None);
-        assert_eq!(of_input(true, u64::MAX, &limits), None);
+        assert_eq!(
+            (of_input(false, 70, &limits), of_input(true, u64::MAX, &limits)),
+            (None, None)
+        );
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn list(call: &mut Call<'_>) -> Result<Action, Failure> {
 
 /// Ends clients of any core; the one that asks ends behind its answer.
 fn kill(call: &mut Call<'_>) -> Result<Action, Failure> {
-    let wanted = Kill::parse(call.arguments, |user| call.server.knows_user(user))?;
+    let wanted = Kill::parse(call.arguments, |user| call.server.auth().knows(user))?;
     let (mut killed, mut myself) = (0, false);
     for client in call.server.registry().all() {
         if wanted.means(&client, call.session.id) {

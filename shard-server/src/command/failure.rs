@@ -30,6 +30,19 @@ impl Failure {
     pub const NO_AUTH: Self = Self::fixed("NOAUTH Authentication required.");
     /// Who it says it is it did not prove.
     pub const WRONG_PASS: Self = Self::fixed("WRONGPASS invalid username-password pair or user is disabled.");
+    /// `HELLO` before it was said who the client is, and without saying so.
+    pub const HELLO_NO_AUTH: Self = Self::fixed(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option \
+         can be used to authenticate the client and select the RESP protocol version at the same time",
+    );
+    /// A secret where nobody asks for one.
+    pub const NO_PASSWORD: Self = Self::fixed(
+        "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+         configuration is correct?",
+    );
+    /// Too many secrets are being checked.
+    pub const BUSY_AUTH: Self =
+        Self::fixed("ERR too many authentications are under way; try again in a second");
     /// There is one database.
     pub const DB_INDEX: Self = Self::fixed("ERR DB index is out of range");
     /// Keys of several shards where one is needed.
@@ -54,6 +67,11 @@ impl Failure {
     /// The command takes another number of arguments. `name` is `command` or `command|subcommand`, in lower case.
     pub fn arity(name: &str) -> Self {
         Self(format!("ERR wrong number of arguments for '{name}' command").into())
+    }
+
+    /// The user's role does not go so far. `name` is `command` or `command|subcommand`.
+    pub fn no_permission(name: &str) -> Self {
+        Self(format!("NOPERM this user has no permissions to run the '{name}' command").into())
     }
 
     /// There is no such command.

@@ -26,7 +26,7 @@ pub struct Limits {
     pub arguments_of_keys: usize,
     /// Bytes of one whole command.
     pub command_bytes: usize,
-    /// Answers that wait for a client beyond this end it, one answer's own length aside.
+    /// Answers that wait for a client beyond this, those being sent aside, end it once it has read nothing for a second.
     pub output_hard_bytes: usize,
     /// Answers that wait for a client beyond this for [`Limits::output_soft_ms`] end it.
     pub output_soft_bytes: usize,

@@ -58,7 +58,7 @@ pub static KEYS: &[Key] = &[
     key("limits.arguments_of_keys", Number(1, 1_000_000), "Arguments of one command that takes many keys."),
     key("limits.command_bytes", Number(1024, 1 << 30), "Bytes of one whole command."),
     key("limits.output_hard_bytes", Number(1024, 1 << 40),
-        "Answers that wait for a client beyond this end it."),
+        "Answers that wait for a client beyond this end it once it has read nothing for a second."),
     key("limits.output_soft_bytes", Number(1024, 1 << 40),
         "Answers that wait beyond this for limits.output_soft_ms end it."),
     key("limits.output_soft_ms", Number(1, u64::MAX), "How long they may."),

@@ -22,6 +22,7 @@ use std::sync::atomic::Ordering;
 use corelane::api::{Decision, Op};
 use corelane::types::MAX_KEY_BYTES;
 
+use crate::auth::permit;
 use crate::command::{Action, Call, Failure, Keys, Spec, table};
 use crate::output::Output;
 use crate::query::{self, Flow, Query};
@@ -149,7 +150,7 @@ impl<S: Store> Pipeline<S> {
     pub async fn round(&mut self, input: &[u8]) -> Round {
         let (mut consumed, mut steps) = (0, 0_usize);
         let mut query = None;
-        self.reader.bounds = Bounds::of(self.server.limits(), self.session.client.is_authenticated());
+        self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {
             steps += 1;
             if steps.is_multiple_of(STEPS_A_SLICE) && self.store.should_yield() {
@@ -249,6 +250,7 @@ impl<S: Store> Pipeline<S> {
         if !spec.takes(arguments.count()) {
             return Err(Failure::arity(spec.name));
         }
+        permit(&self.session, spec, arguments, self.server.limits())?;
         for place in spec.keys.places(arguments.count()) {
             if arguments.at(place).len() > MAX_KEY_BYTES {
                 return Err(Failure::KEY_TOO_LONG);

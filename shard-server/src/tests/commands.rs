@@ -92,7 +92,7 @@ fn hello_chooses_the_protocol_from_there_on() {
         ("HELLO 2 NOPE", "-ERR Syntax error in HELLO option 'NOPE'\r\n"),
         (
             "HELLO 2 AUTH a b",
-            "-ERR HELLO AUTH is not supported yet: this server has no users\r\n",
+            "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
         ),
         ("HELLO 2", hello2),
         ("GET absent", "$-1\r\n"),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use corelane::io::sim::{self, SimDisk, SimIo};
 use corelane::io::{Class, Io as _, Stream};
 
+use super::auth::with_users;
 use crate::clients::{Client, Clients, Reason};
 use crate::config::Limits;
 use crate::connection::serve;
@@ -195,23 +196,23 @@ fn who_has_not_said_who_they_are_is_bounded_in_time_and_bytes_both_ways() {
         unknown_output_bytes: 6,
         ..Limits::default()
     };
-    Core::run(with(limits), async |core| {
-        let clients: Vec<_> = (0..3).map(|_| core.client()).collect();
-        let [(_, slow), (talks, talker), (asks, asker)] = clients.as_slice() else {
-            unreachable!("there are three")
-        };
-        clients
-            .iter()
-            .for_each(|(_, client)| client.set_authenticated(false));
+    Core::run(with_users(limits), async |core| {
+        let ((_slow, slow), (talks, talker)) = (core.client(), core.client());
+        let ((asks, asker), (greedy, other)) = (core.client(), core.client());
         talks.say(&[b'x'; 21]);
-        asks.say(b"QUIT a\r\n");
+        asks.say(b"QUIT\r\n");
+        greedy.say(b"RESET\r\n");
         core.rest().await;
         assert_eq!(talker.doomed(), Some(Reason::UnknownInput));
-        assert_eq!(asks.heard(), "+OK\r\n", "five bytes may wait");
-        assert_eq!(asker.doomed(), None);
-        let (greets, greeter) = core.client();
-        greeter.set_authenticated(false);
-        greets.say(b"QUIT\r\nQUIT\r\n");
+        assert_eq!(
+            (asks.heard().as_str(), asker.doomed()),
+            ("+OK\r\n", None),
+            "five bytes may wait"
+        );
+        assert_eq!(
+            (greedy.heard().as_str(), other.doomed()),
+            ("", Some(Reason::UnknownOutput))
+        );
         core.sweep(1000).await;
         assert_eq!(slow.doomed(), None);
         core.sweep(1001).await;
@@ -220,23 +221,24 @@ fn who_has_not_said_who_they_are_is_bounded_in_time_and_bytes_both_ways() {
 }
 
 #[test]
-fn answers_beyond_the_hard_limit_end_their_client_unsent_but_one_long_answer_goes_out() {
+fn far_too_many_answers_end_a_client_that_does_not_read_them_and_no_other() {
     let limits = Limits {
         output_hard_bytes: 100_000,
         ..Limits::default()
     };
     Core::run(with(limits), async |core| {
-        core.store.put(b"big", &vec![b'v'; 90_000]);
-        core.store.put(b"huge", &vec![b'v'; 200_000]);
-        let ((fine, one), (greedy, other)) = (core.client(), core.client());
-        fine.say(&command(&[b"GET", b"huge"]));
-        greedy.say(&command(&[b"MGET", b"big", b"big", b"big"]));
+        core.store.put(b"a", &vec![b'v'; 700_000]);
+        let ((reads, one), (deaf, other)) = (core.client(), core.client());
+        deaf.0.deaf.set(true);
+        for socket in [&reads, &deaf] {
+            socket.say(&command(&[b"MGET", b"a", b"a", b"a"]));
+        }
         core.rest().await;
-        assert_eq!((fine.heard().len(), one.doomed()), (200_011, None));
-        assert_eq!(
-            (greedy.heard().len(), other.doomed()),
-            (0, Some(Reason::OutputHard))
-        );
+        core.sweep(1000).await;
+        assert_eq!((one.doomed(), other.doomed()), (None, None));
+        core.sweep(1001).await;
+        assert_eq!(other.doomed(), Some(Reason::OutputHard));
+        assert_eq!((reads.heard().len(), one.doomed()), (4 + 3 * 700_011, None));
     });
 }
 

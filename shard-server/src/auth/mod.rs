@@ -1,0 +1,275 @@
+//! Who clients are and what they may do.
+//!
+//! ```text
+//! hash     secrets as argon2id PHC strings: made, checked
+//! pool     checks them on threads of their own: a check holds a core for tens of ms, which no shard has
+//! permit   which role may run which command: pure
+//! ```
+//!
+//! A secret that was checked once is remembered as a keyed hash, under a key that never leaves this process, so that a
+//! client that reconnects costs microseconds. A name that nobody has is checked all the same, against a hash of nothing,
+//! so that the time of an answer does not tell which names there are. Each failure makes the client wait longer before
+//! it hears of it.
+
+pub mod hash;
+pub mod permit;
+pub mod pool;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ring::hmac;
+use ring::rand::SystemRandom;
+
+use crate::command::Failure;
+use crate::config::{Role, Users};
+
+pub use hash::hash_secret;
+pub use permit::{may, permit};
+use pool::Pool;
+
+/// The name of a client that has not said another.
+pub const DEFAULT_USER: &str = "default";
+
+/// Longest secret in bytes; a longer one is wrong without a look.
+const MAX_SECRET_BYTES: usize = 1024;
+
+/// After a client's first failure.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+
+/// However many there were: below the time a client has to say who it is, so that an honest one can try again.
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
+
+/// One who may use the server.
+#[derive(Debug)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The argon2id PHC string; empty where no secret is asked for.
+    secret_hash: Arc<str>,
+    /// The keyed hash of the secret, once it was checked.
+    verified: OnceLock<hmac::Tag>,
+}
+
+impl User {
+    fn new(name: &str, role: Role, secret_hash: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            role,
+            secret_hash: secret_hash.into(),
+            verified: OnceLock::new(),
+        })
+    }
+}
+
+/// What checking secrets takes.
+#[derive(Debug)]
+struct Checks {
+    /// What the secret of somebody unknown is checked against.
+    nobody: Arc<str>,
+    /// Under which checked secrets are remembered.
+    key: hmac::Key,
+    pool: Pool,
+}
+
+impl Checks {
+    fn start() -> Result<Self, String> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Ok(Self {
+            nobody: hash_secret("")?.into(),
+            key: key
+                .map_err(|_| "the system gives no random numbers; 32 bytes of them are needed".to_owned())?,
+            pool: Pool::start()?,
+        })
+    }
+}
+
+/// All users.
+#[derive(Debug)]
+pub struct Auth {
+    users: Vec<Arc<User>>,
+    /// Whom a client is before it has said so.
+    anybody: Arc<User>,
+    /// `None` where there are no users.
+    checks: Option<Checks>,
+}
+
+impl Auth {
+    /// Without users: everybody may do everything.
+    pub fn open() -> Self {
+        Self {
+            users: Vec::new(),
+            anybody: User::new(DEFAULT_USER, Role::Admin, ""),
+            checks: None,
+        }
+    }
+
+    /// For these users; without any, everybody may do everything.
+    ///
+    /// # Errors
+    /// A secret's hash that cannot be read, or a system that gives no randomness or no threads, in words for an operator.
+    pub fn new(users: &Users) -> Result<Self, String> {
+        for user in users {
+            hash::check_form(&user.secret_hash).map_err(|why| format!("user {:?}: {why}", user.name))?;
+        }
+        Ok(Self {
+            users: users
+                .iter()
+                .map(|user| User::new(&user.name, user.role, &user.secret_hash))
+                .collect(),
+            checks: if users.is_empty() {
+                None
+            } else {
+                Some(Checks::start()?)
+            },
+            ..Self::open()
+        })
+    }
+
+    /// Whether there are no users, so that nobody has to say who they are.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// Whom a client is before it has said so.
+    pub fn anybody(&self) -> &Arc<User> {
+        &self.anybody
+    }
+
+    /// The user of this name.
+    pub fn find(&self, name: &[u8]) -> Option<&Arc<User>> {
+        self.users.iter().find(|user| user.name.as_bytes() == name)
+    }
+
+    /// Whether a client can have this name.
+    pub fn knows(&self, name: &[u8]) -> bool {
+        name == DEFAULT_USER.as_bytes() || self.find(name).is_some()
+    }
+
+    /// Who proves by `secret` to be `name`. Waits for a thread of the pool where the secret was not checked before; no
+    /// core is held meanwhile.
+    ///
+    /// # Errors
+    /// The answer to whoever did not, or that too many are being checked.
+    pub async fn verify(&self, name: &[u8], secret: &[u8]) -> Result<Arc<User>, Failure> {
+        let Some(Checks { nobody, key, pool }) = &self.checks else {
+            let known = name == DEFAULT_USER.as_bytes();
+            return known
+                .then(|| Arc::clone(&self.anybody))
+                .ok_or(Failure::WRONG_PASS);
+        };
+        if secret.len() > MAX_SECRET_BYTES {
+            return Err(Failure::WRONG_PASS);
+        }
+        let user = self.find(name);
+        let remembered = user.and_then(|user| user.verified.get());
+        if let (Some(user), Some(tag)) = (user, remembered)
+            && hmac::verify(key, secret, tag.as_ref()).is_ok()
+        {
+            return Ok(Arc::clone(user));
+        }
+        let hash = user.map_or(nobody, |user| &user.secret_hash);
+        let right = pool.check(Arc::clone(hash), secret.to_vec()).await?;
+        match user {
+            Some(user) if right => {
+                // Whoever was first keeps it: it is the tag of the same secret.
+                let _same = user.verified.set(hmac::sign(key, secret));
+                Ok(Arc::clone(user))
+            }
+            _ => Err(Failure::WRONG_PASS),
+        }
+    }
+}
+
+/// How long a client waits for the news of its `failures`th failure.
+pub fn delay(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    (FIRST_DELAY * (1 << doublings)).min(LONGEST_DELAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::config::User as Configured;
+
+    pub(super) fn users(of: &[(&str, Role, &str)]) -> Users {
+        of.iter()
+            .map(|&(name, role, secret)| Configured {
+                name: name.to_owned(),
+                role,
+                secret_hash: hash_secret(secret).unwrap(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn who_knows_the_secret_is_let_in_and_nobody_else() {
+        let auth = Auth::new(&users(&[("ada", Role::Write, "one"), ("bob", Role::Read, "two")])).unwrap();
+        let verify = |name: &str, secret: &str| {
+            let user = block_on(auth.verify(name.as_bytes(), secret.as_bytes()));
+            user.map(|user| user.name.clone()).map_err(|failure| failure.0)
+        };
+        for _ in 0..2 {
+            assert_eq!(verify("ada", "one").as_deref(), Ok("ada"));
+            for (name, secret) in [
+                ("ada", "two"),
+                ("bob", "one"),
+                ("eve", ""),
+                ("ada", ""),
+                ("default", "one"),
+            ] {
+                assert_eq!(
+                    verify(name, secret),
+                    Err(Failure::WRONG_PASS.0),
+                    "{name} {secret}"
+                );
+            }
+        }
+        assert_eq!(verify("bob", &"x".repeat(5000)), Err(Failure::WRONG_PASS.0));
+        assert!(auth.knows(b"ada") && auth.knows(b"default") && !auth.knows(b"eve") && !auth.is_open());
+    }
+
+    #[test]
+    fn a_secret_that_was_checked_once_is_not_checked_by_the_pool_again() {
+        let auth = Auth::new(&users(&[("ada", Role::Admin, "one")])).unwrap();
+        block_on(auth.verify(b"ada", b"one")).unwrap();
+        let checks = || auth.checks.as_ref().unwrap().pool.checks();
+        let before = checks();
+        assert!(before > 0);
+        block_on(auth.verify(b"ada", b"one")).unwrap();
+        assert_eq!(checks(), before);
+        block_on(auth.verify(b"ada", b"on")).unwrap_err();
+        assert_eq!(checks(), before + 1, "another secret is");
+    }
+
+    #[test]
+    fn without_users_the_default_one_is_anybody() {
+        let auth = Auth::new(&Users::default()).unwrap();
+        assert!(auth.is_open());
+        assert!(block_on(auth.verify(b"default", b"whatever")).is_ok());
+        assert!(block_on(auth.verify(b"ada", b"")).is_err());
+    }
+
+    #[test]
+    fn delays_grow_up_to_their_bound() {
+        assert_eq!(delay(1), FIRST_DELAY);
+        assert_eq!(delay(2), 2 * FIRST_DELAY);
+        assert!((1..100).all(|n| delay(n) <= delay(n + 1)));
+        assert_eq!(delay(u32::MAX), LONGEST_DELAY);
+    }
+
+    #[test]
+    fn a_hash_that_is_none_names_its_user() {
+        let mut users = users(&[("ada", Role::Admin, "one")]);
+        users[0].secret_hash = "secret".to_owned();
+        let why = Auth::new(&users).unwrap_err();
+        assert!(
+            why.contains("\"ada\"") && why.contains("corelane user hash"),
+            "{why}"
+        );
+    }
+}

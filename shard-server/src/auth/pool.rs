@@ -1,0 +1,80 @@
+//! Checks secrets on a few threads of their own.
+//!
+//! A check takes tens of ms and megabytes on purpose. On a shard's core it would hold up every client of that core, so it
+//! runs here, and whoever asked awaits the answer. The queue is bounded: who floods it hears so and tries again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::hash::is_right;
+use crate::command::Failure;
+
+/// Threads: enough that one slow check does not hold up the next, few enough to leave the cores to the shards.
+const THREADS: usize = 2;
+
+/// Checks that wait; at some 20 ms each the last one waits under a second.
+const QUEUED: usize = 64;
+
+/// A secret to be checked.
+struct Job {
+    hash: Arc<str>,
+    secret: Vec<u8>,
+    answer: oneshot::Sender<bool>,
+}
+
+/// The threads; they end when it is dropped.
+#[derive(Debug)]
+pub struct Pool {
+    jobs: SyncSender<Job>,
+    checks: Arc<AtomicU64>,
+}
+
+impl Pool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Why one did not start, in words for an operator.
+    pub fn start() -> Result<Self, String> {
+        let (jobs, queue) = sync_channel(QUEUED);
+        let (queue, checks) = (Arc::new(Mutex::new(queue)), Arc::new(AtomicU64::new(0)));
+        for number in 0..THREADS {
+            let (queue, checks) = (Arc::clone(&queue), Arc::clone(&checks));
+            std::thread::Builder::new()
+                .name(format!("corelane-auth-{number}"))
+                .spawn(move || work(&queue, &checks))
+                .map_err(|error| format!("starting a thread that checks secrets: {error}"))?;
+        }
+        Ok(Self { jobs, checks })
+    }
+
+    /// Whether `secret` is that of `hash`.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub async fn check(&self, hash: Arc<str>, secret: Vec<u8>) -> Result<bool, Failure> {
+        let (answer, answered) = oneshot::async_channel();
+        let job = Job { hash, secret, answer };
+        match self.jobs.try_send(job) {
+            Ok(()) => Ok(answered.await.unwrap_or(false)),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Failure::BUSY_AUTH),
+        }
+    }
+
+    /// How many checks were done.
+    pub fn checks(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, checks: &AtomicU64) {
+    loop {
+        // Held while it waits: the other threads wait for the lock instead, and each job wakes one.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        let right = is_right(&job.hash, &job.secret);
+        checks.fetch_add(1, Ordering::Relaxed);
+        // A client that has left does not wait for it.
+        let _gone = job.answer.send(right);
+    }
+}
