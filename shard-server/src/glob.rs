@@ -36,6 +36,9 @@ pub fn matches(pattern: &[u8], text: &[u8], budget: &mut Budget) -> Result<bool,
         budget.spend()?;
         if pattern.get(p) == Some(&b'*') {
             p += 1;
+            if p == pattern.len() {
+                return Ok(true);
+            }
             retry = Some((p, t));
             continue;
         }

@@ -25,7 +25,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// When writes are acknowledged.
     pub durability: Durability,
-    /// Most clients at once.
+    /// Most clients at once, until somebody says otherwise.
     pub max_clients: usize,
     /// How many cores serve.
     pub cores: usize,

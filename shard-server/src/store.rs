@@ -26,8 +26,14 @@ pub trait Store: Clone + 'static {
     fn stats(&self) -> impl Future<Output = Result<Stats>>;
     /// Time since an arbitrary start.
     fn now(&self) -> Duration;
-    /// Completes once so long has passed.
+    /// Time since the Unix epoch in milliseconds, as the machine's clock has it.
+    fn wall_clock_ms(&self) -> u64;
+    /// A number by chance.
+    fn random_u64(&self) -> u64;
+    /// Waits.
     fn sleep(&self, length: Duration) -> impl Future<Output = ()>;
+    /// Whether the database is closing.
+    fn is_closing(&self) -> bool;
     /// Whether something more urgent waits for this core.
     fn should_yield(&self) -> bool;
     /// Lets it run.
@@ -67,8 +73,20 @@ impl<I: Io> Store for Core<I> {
         self.io().now()
     }
 
+    fn wall_clock_ms(&self) -> u64 {
+        self.io().wall_clock_ms()
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.io().random_u64()
+    }
+
     async fn sleep(&self, length: Duration) {
         self.io().sleep(length).await;
+    }
+
+    fn is_closing(&self) -> bool {
+        Self::is_closing(self)
     }
 
     fn should_yield(&self) -> bool {

@@ -38,6 +38,8 @@ struct Inner {
     data: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
     batches: RefCell<Vec<usize>>,
     fail_with: Cell<Option<ErrorKind>>,
+    slept: Cell<Duration>,
+    random: Cell<u64>,
 }
 
 /// Two shards: keys whose first byte is even, and the others. Only the first is resident here.
@@ -149,11 +151,32 @@ impl Store for MemoryStore {
     }
 
     fn now(&self) -> Duration {
-        Duration::from_secs(1)
+        Duration::from_secs(1) + self.0.slept.get()
     }
 
-    async fn sleep(&self, _: Duration) {
+    fn wall_clock_ms(&self) -> u64 {
+        1_700_000_000_123
+    }
+
+    /// A splitmix of a counter: the same in every run.
+    fn random_u64(&self) -> u64 {
+        self.0
+            .random
+            .set(self.0.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+        let mixed = self.0.random.get();
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Takes no time: the clock goes on at once.
+    async fn sleep(&self, length: Duration) {
+        self.0.slept.set(self.0.slept.get() + length);
         futures_lite::future::yield_now().await;
+    }
+
+    fn is_closing(&self) -> bool {
+        false
     }
 
     fn should_yield(&self) -> bool {

@@ -88,6 +88,15 @@ impl Failure {
         Self(format!("ERR unknown command '{name}', with args beginning with: {shown}").into())
     }
 
+    /// A subcommand of `command` (in lower case) is not, or not with these arguments.
+    pub fn subcommand_syntax(command: &str, subcommand: &[u8]) -> Self {
+        let (name, command) = (quoted(subcommand, QUOTED_BYTES), command.to_uppercase());
+        Self(
+            format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP.")
+                .into(),
+        )
+    }
+
     /// There is no such subcommand of `command` (in lower case).
     pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Self {
         let (name, command) = (quoted(subcommand, QUOTED_BYTES), command.to_uppercase());

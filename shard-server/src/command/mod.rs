@@ -5,12 +5,22 @@
 
 pub mod auth;
 pub mod client;
+pub mod config;
 pub mod connection;
+pub mod debug;
+pub mod facts;
 pub mod failure;
+pub mod flush;
+pub mod introspect;
 pub mod keyspace;
+pub mod latency;
+pub mod memory;
+pub mod object;
 pub mod scan;
 pub mod server;
+pub mod slowlog;
 pub mod strings;
+pub mod subcommand;
 pub mod table;
 
 use corelane::api::Durability;

@@ -1,4 +1,4 @@
-//! `SCAN` over all keys and `KV.SCAN` over a range of them.
+//! Commands that walk the keys: `SCAN`, `KEYS`, `RANDOMKEY`, and `KV.SCAN` over a range of them.
 
 use std::ops::Bound;
 
@@ -12,6 +12,15 @@ use crate::resp::number::parse_i64;
 /// The commands of this file.
 pub static COMMANDS: &[Spec] = &[
     spec(
+        "keys",
+        2,
+        READ_MANY,
+        Keys::NONE,
+        "generic",
+        "Returns all keys that match a pattern.",
+        keys,
+    ),
+    spec(
         "kv.scan",
         -3,
         READ_MANY,
@@ -19,6 +28,15 @@ pub static COMMANDS: &[Spec] = &[
         "generic",
         "Reads a range in key order.",
         kv_scan,
+    ),
+    spec(
+        "randomkey",
+        1,
+        READ_MANY,
+        Keys::NONE,
+        "generic",
+        "Returns a key by chance.",
+        random_key,
     ),
     spec(
         "scan",
@@ -37,10 +55,10 @@ const DEFAULT_COUNT: usize = 10;
 /// Most keys looked at by one `SCAN`. `COUNT` is a wish, so that a larger one is cut rather than refused.
 const MAX_COUNT: usize = 10_000;
 
-/// `SCAN cursor [MATCH pattern] [COUNT n]`.
+/// `SCAN cursor [MATCH pattern] [COUNT n] [TYPE type]`.
 pub fn scan(call: &mut Call<'_>) -> Result<Action, Failure> {
     let cursor = cursor(call.arguments.at(1)).ok_or(Failure::fixed("ERR invalid cursor"))?;
-    let (mut pattern, mut count) = (None, DEFAULT_COUNT);
+    let (mut pattern, mut count, mut no_type) = (None, DEFAULT_COUNT, false);
     for place in (2..call.arguments.count()).step_by(2) {
         let value = call.arguments.get(place + 1).ok_or(Failure::SYNTAX)?;
         match call.arguments.at(place).to_ascii_uppercase().as_slice() {
@@ -53,6 +71,7 @@ pub fn scan(call: &mut Call<'_>) -> Result<Action, Failure> {
                     .ok_or(Failure::SYNTAX)?;
                 count = wanted.min(MAX_COUNT);
             }
+            b"TYPE" => no_type = !value.eq_ignore_ascii_case(b"string"),
             _ => return Err(Failure::SYNTAX),
         }
     }
@@ -60,6 +79,7 @@ pub fn scan(call: &mut Call<'_>) -> Result<Action, Failure> {
         cursor,
         pattern,
         count,
+        no_type,
     })))
 }
 
@@ -68,16 +88,19 @@ fn cursor(text: &[u8]) -> Option<u64> {
     digits.then(|| std::str::from_utf8(text).ok()?.parse().ok())?
 }
 
-/// `KV.SCAN start end [LIMIT n]`: keys from `start` to before `end` in byte order, `-` and `+` for no bound.
+/// `KEYS pattern`.
+pub fn keys(call: &mut Call<'_>) -> Result<Action, Failure> {
+    Ok(Action::Query(Query::Keys(call.arguments.at(1).to_vec())))
+}
+
+/// `RANDOMKEY`.
+pub fn random_key(_: &mut Call<'_>) -> Result<Action, Failure> {
+    Ok(Action::Query(Query::Random))
+}
+
+/// `KV.SCAN start end [LIMIT n] [REV] [CURSOR c] [KEYS]`: keys from `start` to before `end` in byte order, `-` and `+` for
+/// no bound; with `REV` the same keys from the last to the first.
 pub fn kv_scan(call: &mut Call<'_>) -> Result<Action, Failure> {
-    let limit = match call.arguments.count() {
-        3 => None,
-        5 if call.arguments.at(3).eq_ignore_ascii_case(b"LIMIT") => {
-            let limit = parse_i64(call.arguments.at(4)).ok_or(Failure::NOT_AN_INTEGER)?;
-            Some(usize::try_from(limit).map_err(|_| Failure::fixed("ERR LIMIT can't be negative"))?)
-        }
-        _ => return Err(Failure::SYNTAX),
-    };
     if call
         .arguments
         .from(1)
@@ -86,15 +109,43 @@ pub fn kv_scan(call: &mut Call<'_>) -> Result<Action, Failure> {
     {
         return Err(Failure::KEY_TOO_LONG);
     }
-    let start = match call.arguments.at(1) {
-        b"-" => Bound::Unbounded,
-        key => Bound::Included(key.to_vec()),
+    let mut query = RangeQuery {
+        start: match call.arguments.at(1) {
+            b"-" => Bound::Unbounded,
+            key => Bound::Included(key.to_vec()),
+        },
+        end: match call.arguments.at(2) {
+            b"+" => Bound::Unbounded,
+            key => Bound::Excluded(key.to_vec()),
+        },
+        limit: None,
+        reverse: false,
+        keys_only: false,
+        cursor: None,
     };
-    let end = match call.arguments.at(2) {
-        b"+" => Bound::Unbounded,
-        key => Bound::Excluded(key.to_vec()),
-    };
-    Ok(Action::Query(Query::Range(RangeQuery { start, end, limit })))
+    let mut place = 3;
+    while let Some(option) = call.arguments.get(place) {
+        place += 1;
+        match option.to_ascii_uppercase().as_slice() {
+            b"KEYS" => query.keys_only = true,
+            b"REV" => query.reverse = true,
+            b"LIMIT" => {
+                let limit = call.arguments.get(place).ok_or(Failure::SYNTAX)?;
+                let limit = parse_i64(limit).ok_or(Failure::NOT_AN_INTEGER)?;
+                let limit =
+                    usize::try_from(limit).map_err(|_| Failure::fixed("ERR LIMIT can't be negative"))?;
+                query.limit = Some(limit);
+                place += 1;
+            }
+            b"CURSOR" => {
+                let cursor = call.arguments.get(place).ok_or(Failure::SYNTAX)?;
+                query.cursor = Some(cursor.to_vec());
+                place += 1;
+            }
+            _ => return Err(Failure::SYNTAX),
+        }
+    }
+    Ok(Action::Query(Query::Range(query)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 
 use super::{Action, Failure};
-use super::{Call, Keys, Spec, auth, client, connection, keyspace, scan, server, strings};
+use super::{
+    Call, Keys, Spec, auth, client, config, connection, debug, flush, introspect, keyspace, latency, memory,
+    object, scan, server, slowlog, strings,
+};
 
 type Run = fn(&mut Call<'_>) -> Result<Action, Failure>;
 
@@ -51,9 +54,17 @@ pub static ALL: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
         auth::COMMANDS,
         client::COMMANDS,
         connection::COMMANDS,
+        config::COMMANDS,
+        debug::COMMANDS,
+        flush::COMMANDS,
+        introspect::COMMANDS,
         keyspace::COMMANDS,
+        latency::COMMANDS,
+        memory::COMMANDS,
+        object::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,
+        slowlog::COMMANDS,
         strings::COMMANDS,
     ];
     let mut all: Vec<_> = groups.into_iter().flatten().collect();

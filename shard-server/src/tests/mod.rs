@@ -1,5 +1,6 @@
 //! A connection over a store in memory: what it answers, in how many messages, and what it refuses.
 
+mod administration;
 mod auth;
 mod clients;
 mod commands;

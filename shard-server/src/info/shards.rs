@@ -1,0 +1,55 @@
+//! How many keys there are, and the engine's shards, one line each.
+
+use corelane::api::ShardStats;
+
+use super::Facts;
+use super::page::Page;
+
+/// `exact` is 0 where the number is that of the tables' entries, older versions and deletions included. Which keys will
+/// expire is not counted.
+pub(super) fn keyspace(page: &mut Page, facts: &Facts<'_>) {
+    page.heading("Keyspace");
+    let estimated = || (facts.stats.total(|s| s.table_entries), 0);
+    let (count, exact) = facts.keys.map_or_else(estimated, |keys| (keys, 1));
+    if count > 0 {
+        page.line(
+            "db0",
+            format_args!("keys={count},expires=0,avg_ttl=0,exact={exact}"),
+        );
+    }
+}
+
+pub(super) fn corelane(page: &mut Page, facts: &Facts<'_>) {
+    page.heading("Corelane");
+    for shard in &facts.stats.shards {
+        page.line(format_args!("shard{}", shard.shard), of(shard));
+    }
+}
+
+/// Fields in the manner of `db0`. Words that the engine chose may contain commas; they come last.
+fn of(shard: &ShardStats) -> String {
+    let stall = if shard.stall.is_empty() {
+        "none"
+    } else {
+        &shard.stall
+    };
+    let fields = [
+        ("operations", shard.operations),
+        ("memtable_bytes", shard.memtable_bytes),
+        ("immutables", shard.immutables),
+        ("wal_writes", shard.wal_writes),
+        ("wal_bytes", shard.wal_bytes),
+        ("wal_segments", shard.wal_segments),
+        ("flushes", shard.flushes),
+        ("compactions", shard.compactions),
+        ("compaction_debt_bytes", shard.compaction_debt_bytes),
+        ("tables", shard.level_tables.iter().sum()),
+        ("l0_tables", shard.level_tables.first().copied().unwrap_or(0)),
+        ("table_bytes", shard.table_bytes()),
+        ("cache_bytes", shard.cache_bytes),
+        ("delayed_us", shard.delayed_us),
+        ("waits", shard.waits),
+    ];
+    let numbers: String = fields.map(|(name, n)| format!("{name}={n},")).concat();
+    format!("health={},{numbers}stall={stall}", shard.health)
+}
