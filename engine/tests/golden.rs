@@ -27,11 +27,14 @@ use corelane::api::superblock::Superblock;
 use corelane::api::{Batch, Durability, Options};
 use corelane::codec::batch;
 use corelane::codec::frame::{self, Frame, FrameKind, Identity, framed_bytes};
+use corelane::io::Io;
 use corelane::io::sim::{SimDisk, run};
 use corelane::types::{PAGE_BYTES, segment_file_name};
 use corelane::wal::payload::{Seal, push_batch};
 use corelane::wal::segment::Header;
 use corelane::wal::{self, Owner, TailState};
+
+const DAY_MS: u64 = 86_400_000;
 
 const OWNER: Owner = Owner {
     database: 0xfeed_f00d_dead_beef,
@@ -200,16 +203,10 @@ fn options() -> Options {
     options
 }
 
-/// A database written by an earlier build opens with everything in it. It is stored as it was, not made again: what
-/// bytes a build writes may change within a format version, what it reads may not.
-#[test]
-fn r13_a_whole_database_of_version_1_opens_as_ever() {
-    let stored = golden("database-v1");
-    if std::env::var_os("CORELANE_WRITE_GOLDEN").is_some() {
-        write_database(&stored);
-    }
+/// The disk of a stored database.
+fn disk_of(stored: &Path) -> SimDisk {
     let disk = SimDisk::new();
-    for entry in fs::read_dir(&stored).unwrap() {
+    for entry in fs::read_dir(stored).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().replace('+', "/");
         let mut bytes = fs::read(&path).unwrap();
@@ -218,6 +215,18 @@ fn r13_a_whole_database_of_version_1_opens_as_ever() {
         bytes.resize(length.parse().unwrap(), 0);
         disk.write(Path::new(DIR).join(name), &bytes);
     }
+    disk
+}
+
+/// A database written by an earlier build opens with everything in it. It is stored as it was, not made again: what
+/// bytes a build writes may change within a format version, what it reads may not.
+#[test]
+fn r13_a_whole_database_of_version_1_opens_as_ever() {
+    let stored = golden("database-v1");
+    if std::env::var_os("CORELANE_WRITE_GOLDEN").is_some() {
+        write_database(&stored);
+    }
+    let disk = disk_of(&stored);
     run(2, &disk, 1, |machine| async move {
         let db = open(&machine, options()).await.unwrap();
         let page = db.scan(Bound::Unbounded, Bound::Unbounded, 1000).await.unwrap();
@@ -242,6 +251,48 @@ fn contents() -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
+/// A database with values that end, in a table and in the log, and the time in its manifest.
+#[test]
+fn r13_a_database_with_values_that_end_opens_as_ever() {
+    const LONG: u64 = 10_000 * DAY_MS;
+    let stored = golden("database-v1-expiry");
+    if std::env::var_os("CORELANE_WRITE_GOLDEN").is_some() {
+        let disk = SimDisk::new();
+        run(1, &disk, 1, |machine| async move {
+            let db = open(&machine, options()).await.unwrap();
+            let now_ms = machine.core(0).wall_clock_ms();
+            for (place, n) in [("table", 0), ("log", 1)] {
+                for (name, ends_ms) in [("soon", now_ms + DAY_MS), ("late", now_ms + LONG + n)] {
+                    let key = format!("{place} {name}");
+                    db.put_until(key.as_bytes(), b"value", ends_ms).await.unwrap();
+                }
+                if place == "table" {
+                    db.flush().await.unwrap();
+                }
+            }
+            machine.jump_wall_clock(2 * i64::try_from(DAY_MS).unwrap());
+            db.close().await.unwrap();
+        })
+        .unwrap();
+        store(&disk, &stored);
+    }
+    run(2, &disk_of(&stored), 1, |machine| async move {
+        // The simulator's clock starts two days before the time in the manifest.
+        let now_ms = machine.core(0).wall_clock_ms();
+        let db = open(&machine, options()).await.unwrap();
+        for place in ["table", "log"] {
+            let soon = format!("{place} soon");
+            assert_eq!(db.get(soon.as_bytes()).await.unwrap(), None);
+            let late = format!("{place} late");
+            assert_eq!(db.get(late.as_bytes()).await.unwrap(), Some(b"value".to_vec()));
+            let ends_ms = db.expiry(late.as_bytes()).await.unwrap().flatten().unwrap();
+            assert!(ends_ms >= now_ms + LONG - DAY_MS);
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
 fn write_database(stored: &Path) {
     let disk = SimDisk::new();
     run(1, &disk, 1, |machine| async move {
@@ -262,6 +313,10 @@ fn write_database(stored: &Path) {
         db.close().await.unwrap();
     })
     .unwrap();
+    store(&disk, stored);
+}
+
+fn store(disk: &SimDisk, stored: &Path) {
     let _fresh = fs::remove_dir_all(stored);
     fs::create_dir_all(stored).unwrap();
     for path in disk.files() {

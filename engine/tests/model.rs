@@ -92,17 +92,19 @@ impl Caller {
 
     async fn step(&mut self, db: &Db) {
         match self.rng.below(20) {
-            0..7 => {
+            0..5 => {
                 let (key, value, durability) = (self.key(), self.value(), self.durability());
                 db.put_with(&key, &value, durability).await.unwrap();
                 self.model.insert(key, value);
             }
+            5..7 => self.put_until(db).await,
             7..9 => {
                 let (key, durability) = (self.key(), self.durability());
                 db.delete_with(&key, durability).await.unwrap();
                 self.model.remove(&key);
             }
-            9..11 => self.batch(db).await,
+            9..10 => self.batch(db).await,
+            10..11 => self.transact(db).await,
             11..13 => self.update(db).await,
             13..15 => {
                 let key = self.key();
@@ -112,6 +114,47 @@ impl Caller {
             17..19 => self.scan(db).await,
             _ if self.rng.chance(1, 3) => db.compact().await.unwrap(),
             _ => db.flush().await.unwrap(),
+        }
+    }
+
+    /// A value that ends far away, or has ended.
+    async fn put_until(&mut self, db: &Db) {
+        let (key, value, durability) = (self.key(), self.value(), self.durability());
+        let over = self.rng.chance(1, 2);
+        let mut batch = Batch::new();
+        let expires_ms = if over { 1 } else { u64::MAX };
+        batch.put_until(&key, &value, expires_ms).unwrap();
+        db.write(batch, durability).await.unwrap();
+        let expected = if over {
+            self.model.remove(&key);
+            None
+        } else {
+            self.model.insert(key.clone(), value);
+            Some(Some(u64::MAX))
+        };
+        assert_eq!(db.expiry(&key).await.unwrap(), expected);
+    }
+
+    /// Moves the value of one key to another.
+    async fn transact(&mut self, db: &Db) {
+        let keys = [self.tagged(), self.tagged()];
+        let expected: Vec<_> = keys.iter().map(|key| self.model.get(key).cloned()).collect();
+        let [from, to] = keys.clone();
+        let seen = db.transact(&keys, move |found| {
+            let mut batch = Batch::new();
+            if let Some(value) = found[0].value {
+                batch.delete(&from).unwrap().put(&to, value).unwrap();
+            }
+            let seen: Vec<_> = found
+                .iter()
+                .map(|found| found.value.map(<[u8]>::to_vec))
+                .collect();
+            (batch, seen)
+        });
+        assert_eq!(seen.await.unwrap(), expected);
+        let [from, to] = keys;
+        if let Some(value) = self.model.remove(&from) {
+            self.model.insert(to, value);
         }
     }
 

@@ -18,6 +18,9 @@ use corelane::{ErrorKind, Result};
 use crate::common::small;
 use crate::oracle::{Content, Oracle};
 
+/// Far beyond what a seed lasts.
+const YEAR_MS: u64 = 365 * 86_400_000;
+
 /// The oracle as every task holds it.
 pub type Shared = Rc<RefCell<Oracle>>;
 
@@ -166,12 +169,30 @@ impl<I: Io> Task<I> {
         } else {
             Some(self.value(op))
         };
-        let write = (key.clone(), value.clone());
+        let now_ms = self.io.wall_clock_ms();
+        let mut batch = Batch::new();
+        let seen = match value {
+            // What has ended as it is written reads like what was deleted, and hides as much.
+            Some(value) if self.rng.chance(1, 12) => {
+                batch.put_until(&key, &value, now_ms - 1)?;
+                None
+            }
+            Some(value) if self.rng.chance(1, 6) => {
+                batch.put_until(&key, &value, now_ms + YEAR_MS)?;
+                Some(value)
+            }
+            Some(value) => {
+                batch.put(&key, &value)?;
+                Some(value)
+            }
+            None => {
+                batch.delete(&key)?;
+                None
+            }
+        };
+        let write = (key, seen);
         let number = self.oracle.borrow_mut().write_issued(&[write], durability);
-        match &value {
-            Some(value) => self.db.put_with(&key, value, durability).await?,
-            None => self.db.delete_with(&key, durability).await?,
-        }
+        self.db.write(batch, durability).await?;
         self.oracle.borrow_mut().write_acked(number);
         Ok(())
     }
@@ -190,8 +211,34 @@ impl<I: Io> Task<I> {
                 ops.push((key, Some(value)));
             }
         }
+        if self.rng.chance(1, 3) {
+            return self.transact(batch, ops).await;
+        }
         let number = self.oracle.borrow_mut().write_issued(&ops, durability);
         self.db.write(batch, durability).await?;
+        self.oracle.borrow_mut().write_acked(number);
+        Ok(())
+    }
+
+    /// The same over the keys' present values, which only this task writes.
+    async fn transact(&mut self, batch: Batch, ops: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<()> {
+        let keys: Vec<_> = ops.iter().map(|(key, _)| key.clone()).collect();
+        let newest = |key: &Vec<u8>| self.oracle.borrow().newest(key);
+        let expected: Vec<_> = keys.iter().map(newest).collect();
+        let durability = self.plan.default;
+        let number = self.oracle.borrow_mut().write_issued(&ops, durability);
+        let transaction = self.db.transact(&keys, move |found| {
+            let values: Vec<_> = found
+                .iter()
+                .map(|found| found.value.map(<[u8]>::to_vec))
+                .collect();
+            (batch, values)
+        });
+        assert_eq!(
+            transaction.await?,
+            expected,
+            "a transaction reads your own writes"
+        );
         self.oracle.borrow_mut().write_acked(number);
         Ok(())
     }
