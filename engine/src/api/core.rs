@@ -39,8 +39,20 @@ impl Service for () {
 /// and bounded apart ([`crate::shard::host`]), so that however many they are, reads get past them.
 const MAX_TASKS: usize = 4096;
 
-/// A scan that needs the device or another slice, and its shard.
-type BegunScan<I> = (Rc<Shard<I>>, Box<Scan<I>>);
+/// A read that was begun at once and needs the device or another slice, with its shard.
+enum Unfinished<I: Io> {
+    Scan(Rc<Shard<I>>, Box<Scan<I>>),
+    Look(Rc<Shard<I>>, Op),
+}
+
+impl<I: Io> Unfinished<I> {
+    async fn finish(self) -> Outcome {
+        match self {
+            Self::Scan(shard, scan) => shard.finish_scan(scan).await.map(Answer::Page),
+            Self::Look(shard, op) => ops::run_one(shard, op).await,
+        }
+    }
+}
 
 struct Inner<I: Io> {
     io: I,
@@ -341,8 +353,8 @@ impl<I: Io> Core<I> {
                 }
                 let core = self.clone();
                 self.task(async move {
-                    if let Some((shard, scan)) = unfinished {
-                        done.push(shard.finish_scan(scan).await.map(Answer::Page));
+                    if let Some(unfinished) = unfinished {
+                        done.push(unfinished.finish().await);
                     }
                     done.extend(core.run_here(ops.collect()).await);
                     let _gone = answers.send(done);
@@ -353,12 +365,12 @@ impl<I: Io> Core<I> {
     }
 
     /// Serves the leading requests that are reads in memory and appends their answers to `done`; what it could not serve
-    /// stays in `ops`, but for a scan half done. Nothing of a batch that writes is served behind a write.
+    /// stays in `ops`, but for a read that was begun. Nothing of a batch that writes is served behind a write.
     fn read_at_once(
         &self,
         ops: &mut std::vec::IntoIter<(u16, Op)>,
         done: &mut Vec<Outcome>,
-    ) -> Option<BegunScan<I>> {
+    ) -> Option<Unfinished<I>> {
         while let Some((shard, op)) = ops.as_slice().first() {
             match op {
                 // A mailbox full of scans must leave the core to others meanwhile.
@@ -369,7 +381,17 @@ impl<I: Io> Core<I> {
                     };
                     match shard.scan_resident(range) {
                         Ok(page) => done.push(Ok(Answer::Page(page))),
-                        Err(scan) => return Some((shard, scan)),
+                        Err(scan) => return Some(Unfinished::Scan(shard, scan)),
+                    }
+                }
+                Op::Look { .. } => {
+                    let shard = self.hosted(*shard);
+                    let Some((_, Op::Look { key, look })) = ops.next() else {
+                        unreachable!("the first request is a look")
+                    };
+                    match ops::look_at_once(&shard, &key, look) {
+                        Ok(outcome) => done.push(outcome),
+                        Err(look) => return Some(Unfinished::Look(shard, Op::Look { key, look })),
                     }
                 }
                 Op::Get { key, at: None } => {
