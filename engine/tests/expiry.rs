@@ -5,12 +5,15 @@
 mod common;
 
 use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corelane::ErrorKind;
-use corelane::api::{Batch, Db, Decision};
-use corelane::io::Io;
+use corelane::api::{Answer, Batch, Core, Db, Decision, Durability, Found, Op, Service, launch};
 use corelane::io::sim::{SimDisk, SimMachine, run};
+use corelane::io::{Class, Io};
 use corelane::types::MAX_SEQUENCE;
 use futures_util::future::join_all;
 
@@ -225,7 +228,7 @@ fn an_update_sees_expiry_version_and_what_is_staged() {
         let look = |db: &Db| {
             let db = db.clone();
             async move {
-                let told = |found: corelane::api::Found<'_>| (found.expires_ms, found.version);
+                let told = |found: Found<'_>| (found.expires_ms, found.version);
                 db.update_found(b"k", move |found| (Decision::Keep, told(found)))
                     .await
             }
@@ -240,6 +243,42 @@ fn an_update_sees_expiry_version_and_what_is_staged() {
         assert_eq!(look(&db).await.unwrap().1, first, "a flush is no write");
         db.delete(b"k").await.unwrap();
         assert!(look(&db).await.unwrap().1 > first, "a deletion is one");
+        db.close().await.unwrap();
+    });
+}
+
+/// A key that was absent, was written and deleted, and whose last trace a flush or merge has dropped, had the version of a
+/// key that was never written: a transaction conditioned on it went through.
+#[test]
+fn a_version_does_not_come_back_when_a_merge_forgets_the_key() {
+    run(4, &SimDisk::new(), 1, |machine| async move {
+        let db = open(&machine, small(1, 1)).await.unwrap();
+        let version = |db: &Db| {
+            let db = db.clone();
+            async move {
+                db.update_found(b"k", |found| (Decision::Keep, found.version))
+                    .await
+                    .unwrap()
+            }
+        };
+        let before = version(&db).await;
+        assert_eq!(before, 0);
+        db.put(b"k", b"v").await.unwrap();
+        db.flush().await.unwrap();
+        db.delete(b"k").await.unwrap();
+        let deleted = version(&db).await;
+        db.compact().await.unwrap();
+        let stats = db.stats().await.unwrap();
+        assert_eq!(
+            stats.total(|shard| shard.table_entries),
+            0,
+            "nothing is left of it"
+        );
+        assert!(version(&db).await >= deleted);
+        db.put_until(b"k", b"v", 1).await.unwrap();
+        let expired = version(&db).await;
+        db.flush().await.unwrap();
+        assert!(version(&db).await >= expired && expired > deleted);
         db.close().await.unwrap();
     });
 }
@@ -344,4 +383,84 @@ fn a_transaction_that_cannot_run_writes_nothing() {
         assert!(db.get(b"{a}another").await.unwrap().is_some());
         db.close().await.unwrap();
     });
+}
+
+/// Looks at keys of both cores from the first, in one batch each time.
+#[derive(Clone)]
+struct Looks(Arc<AtomicBool>);
+
+impl Looks {
+    async fn round<I: Io>(core: &Core<I>) {
+        let (mut ops, mut told) = (Vec::new(), Vec::new());
+        for n in 0..40_u8 {
+            let (tell, seen) = oneshot::channel();
+            let look = Box::new(move |found: Found<'_>| {
+                assert!(n != 7, "the caller's own mistake");
+                tell.send((found.value.map(<[u8]>::to_vec), found.expires_ms))
+                    .unwrap();
+            });
+            ops.push((core.shard_of(&[n]), Op::Look { key: vec![n], look }));
+            told.push(seen);
+        }
+        let outcomes = core.execute(ops).await;
+        for ((n, seen), outcome) in (0..40_u8).zip(told).zip(outcomes) {
+            if n == 7 {
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CallerPanicked);
+                continue;
+            }
+            assert!(matches!(outcome, Ok(Answer::Done)));
+            let (value, expires_ms) = seen.try_recv().unwrap();
+            assert_eq!(value, (n % 2 == 0).then(|| vec![n]));
+            assert_eq!(expires_ms, (n % 4 == 0).then_some(u64::MAX));
+            let here = core.look_resident(&[n], |found| (found.value.map(<[u8]>::to_vec), found.expires_ms));
+            assert!(here.is_none_or(|here| here == (value, expires_ms)));
+        }
+    }
+}
+
+impl Service for Looks {
+    async fn run<I: Io>(self, core: Core<I>) {
+        if core.index() > 0 {
+            return;
+        }
+        for n in (0..40_u8).step_by(2) {
+            let mut batch = Batch::new();
+            let expires_ms = u64::MAX;
+            if n % 4 == 0 {
+                batch.put_until(&[n], &[n], expires_ms).unwrap();
+            } else {
+                batch.put(&[n], &[n]).unwrap();
+            }
+            let durability = Durability::Sync;
+            let write = Op::Write { batch, durability };
+            core.execute_one(core.shard_of(&[n]), write).await.unwrap();
+        }
+        Self::round(&core).await;
+        for shard in 0..2 {
+            core.execute_one(shard, Op::Flush).await.unwrap();
+        }
+        // From the device, then from the cache.
+        Self::round(&core).await;
+        Self::round(&core).await;
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn looks_of_one_batch_are_told_each_for_itself_wherever_the_keys_lie() {
+    run(7, &SimDisk::new(), 2, |machine| async move {
+        let (db, seats) = launch(Path::new(common::DIR), small(2, 2)).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        for (core, seat) in seats.into_iter().enumerate() {
+            let io = machine.core(core);
+            io.clone()
+                .spawn(Class::Foreground, seat.run(io, Looks(Arc::clone(&done))));
+        }
+        db.ready().await.unwrap();
+        while !done.load(Ordering::SeqCst) {
+            machine.core(0).sleep(Duration::from_millis(1)).await;
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
 }

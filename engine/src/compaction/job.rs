@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
 use crate::merge::{Decision, Merge, Progress, Retain};
 use crate::sstable::{TableIdentity, TableOptions, TableSummary, TableWriter};
-use crate::types::table_file_name;
+use crate::types::{Sequence, table_file_name};
 use crate::version::TableMeta;
 
 /// The longest a job holds its core between yields.
@@ -55,6 +55,8 @@ pub struct JobOutput {
     pub written_bytes: u64,
     /// Values given up because their time had passed.
     pub expired: u64,
+    /// The newest sequence of a key that the job may have left no entry of; 0 for none.
+    pub newest_forgotten: Sequence,
 }
 
 /// Merges `sources` into tables. `expected_entries` is what the inputs say they hold.
@@ -194,6 +196,7 @@ impl<I: Io> Job<'_, '_, I> {
     fn check_counts(&mut self, expected_entries: u64) -> Result<()> {
         let tally = self.retain.tally();
         self.output.expired = tally.expired + tally.buried;
+        self.output.newest_forgotten = tally.newest_forgotten;
         let written: u64 = self.output.tables.iter().map(|table| table.entries).sum();
         let holds = self.output.entries_in == expected_entries
             && tally.total() == self.output.entries_in

@@ -61,6 +61,8 @@ pub struct Tally {
     pub tombstones_at_bottom: u64,
     /// Expired values dropped like them.
     pub expired: u64,
+    /// The newest sequence among those two: of such a key nothing may be left that tells when it was written. 0 for none.
+    pub newest_forgotten: Sequence,
 }
 
 impl Tally {
@@ -139,6 +141,7 @@ impl Retain {
                 DropReason::Expired => self.tally.expired += 1,
                 _ => self.tally.tombstones_at_bottom += 1,
             }
+            self.tally.newest_forgotten = self.tally.newest_forgotten.max(entry.sequence);
             return Decision::Drop(reason);
         }
         self.tally.kept += 1;
@@ -322,7 +325,8 @@ mod tests {
                 buried: 1,
                 shadowed: 2,
                 tombstones_at_bottom: 1,
-                expired: 1
+                expired: 1,
+                newest_forgotten: 3
             }
         );
         assert_eq!(tally.total(), 6);

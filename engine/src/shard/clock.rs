@@ -86,13 +86,19 @@ impl<I: Io> Shard<I> {
         self.time.read(self.io.wall_clock_ms())
     }
 
-    /// What there is to tell at `now_ms` of a key whose newest entry, written at `version`, has this content.
+    /// What there is to tell at `now_ms` of a key whose newest entry, written at `version`, has this content; 0 and none
+    /// where there is no entry.
     pub(crate) fn judge<'a>(
         &self,
         now_ms: u64,
         version: Sequence,
         content: Option<Content<'a>>,
     ) -> Found<'a> {
+        let version = if version == 0 {
+            self.newest_forgotten.get()
+        } else {
+            version
+        };
         let found = Found::at(now_ms, version, content);
         if found.value.is_none()
             && let Some(expires_ms) = content.and_then(|content| content.expires_ms)

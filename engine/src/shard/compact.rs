@@ -358,7 +358,8 @@ impl<I: Io> Shard<I> {
             removed: upper.chain(lower).collect(),
             ..VersionEdit::default()
         };
-        self.install(edit, opened, || ()).await?;
+        self.install(edit, opened, || self.forget(output.newest_forgotten))
+            .await?;
         self.counters.compactions.add(1);
         self.counters.compaction_read_bytes.add(job.input_bytes());
         self.counters.compaction_written_bytes.add(output.written_bytes);

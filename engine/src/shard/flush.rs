@@ -151,8 +151,11 @@ impl<I: Io> Shard<I> {
             ..VersionEdit::default()
         };
         let floor = immutable.floor.get();
-        self.install(edit, opened, || self.memory.retire(immutable))
-            .await?;
+        self.install(edit, opened, || {
+            self.memory.retire(immutable);
+            self.forget(output.newest_forgotten);
+        })
+        .await?;
         self.counters.flushes.add(1);
         self.counters.flush_ms.record(self.ms_since(began));
         self.counters.flush_bytes.add(output.written_bytes);

@@ -11,6 +11,7 @@ use crate::shard::Shard;
 use crate::shard::live::LiveVersion;
 use crate::shard::recover::pick_pin;
 use crate::sstable::{Table, TableIdentity};
+use crate::types::Sequence;
 use crate::version::{TableMeta, VersionEdit};
 
 /// Readers let go of a table within a request; until then its file is looked at again this often.
@@ -117,6 +118,13 @@ impl<I: Io> Shard<I> {
         self.pressure_changed();
         self.upkeep.open();
         Ok(())
+    }
+
+    /// Says that a job has dropped the last entry of keys written up to `sequence`: what knows a version of theirs must not
+    /// find the same again.
+    pub(crate) fn forget(&self, sequence: Sequence) {
+        self.newest_forgotten
+            .set(self.newest_forgotten.get().max(sequence));
     }
 
     /// Sets shares and wakes whoever waits, after a version or the number of immutables has changed.

@@ -61,7 +61,7 @@ use crate::shard::memory::Memory;
 use crate::shard::stats::{Counter, Counters, ShardStats};
 use crate::shard::write::Staging;
 use crate::sstable::{BlockCache, Table};
-use crate::types::table_file_name;
+use crate::types::{Sequence, table_file_name};
 use crate::version::Manifest;
 
 /// One shard. See the [module](self).
@@ -78,6 +78,8 @@ pub struct Shard<I: Io> {
     live: RefCell<Rc<LiveVersion<I>>>,
     /// Versions installed so far: changes whenever entries may have moved from memory to tables.
     installs: Cell<u64>,
+    /// The newest sequence of a key of which flushes and merges may have left no entry since open.
+    newest_forgotten: Cell<Sequence>,
     cache: Rc<BlockCache>,
     manifest: Checkout<Manifest<I>>,
     next_file: Cell<u64>,

@@ -113,6 +113,7 @@ impl<I: Io> Shard<I> {
             memory,
             live: RefCell::new(Rc::new(live)),
             installs: Cell::new(0),
+            newest_forgotten: Cell::new(0),
             cache,
             manifest: Checkout::new(manifest),
             next_file: Cell::new(next_file),

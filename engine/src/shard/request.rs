@@ -19,8 +19,12 @@ pub struct Found<'a> {
     pub value: Option<&'a [u8]>,
     /// When it ends, in ms since the Unix epoch; `None` for never. Only with a value.
     pub expires_ms: Option<u64>,
-    /// The sequence of the key's newest entry, a tombstone's included; 0 where there is none. `MAX_SEQUENCE` for an entry
-    /// that is staged and has none yet. A key whose version is the same as before has not been written in between.
+    /// The sequence of the key's newest entry, a tombstone's included. Where there is none, that of the newest tombstone of
+    /// any key that a merge has dropped since open; 0 before the first. `MAX_SEQUENCE` for an entry that is staged and has
+    /// none yet.
+    ///
+    /// While the database stays open, a key whose version is the same as before has not been written in between. The
+    /// reverse does not hold: merges and expiry may change the version of a key that nobody writes.
     pub version: Sequence,
     /// The shard's clock at this look (ms since the Unix epoch): the same that decided whether the value has expired.
     pub now_ms: u64,
