@@ -24,6 +24,7 @@ pub mod config;
 pub mod connection;
 pub mod console;
 pub mod cursors;
+pub mod doctor;
 pub mod glob;
 pub mod info;
 pub mod log;

@@ -109,7 +109,7 @@ fn raise_open_files(max_clients: usize) {
 }
 
 /// Checks without which no database can be opened here; the others cost speed or comfort.
-const NEEDED: [&str; 3] = ["kernel", "io_uring", "direct I/O"];
+pub(crate) const NEEDED: [&str; 3] = ["kernel", "io_uring", "direct I/O"];
 
 /// Looks at the machine: says what will hurt, refuses to start over what cannot work.
 fn check_machine(data_dir: &Path, cores: usize) -> Result<(), String> {

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::console::{self, ConsoleFlags};
+use crate::doctor::{self, DoctorFlags};
 
 /// Which tool, and how.
 #[derive(Debug, Subcommand)]
 pub enum Tool {
     /// Talk to a running server, in the manner of redis-cli.
     Cli(ConsoleFlags),
+    /// Look at this machine and say what hurts, why, and what mends it. Takes the flags of serve.
+    Doctor(Box<DoctorFlags>),
 }
 
 impl Tool {
@@ -18,6 +21,7 @@ impl Tool {
     pub fn run(self) -> ExitCode {
         match self {
             Self::Cli(flags) => console::run(flags),
+            Self::Doctor(flags) => doctor::run(&flags),
         }
     }
 }

@@ -246,3 +246,40 @@ fn the_console_goes_on_with_a_server_that_came_back() {
     assert!(child.wait().unwrap().success());
     again.stop();
 }
+
+#[test]
+fn the_doctor_ends_with_a_report_and_a_status_that_agrees_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let report = said(&corelane(&["doctor", "--data-dir", data]).output().unwrap());
+    for part in [
+        "kernel",
+        "io_uring",
+        "filesystem",
+        "write cache",
+        "free space",
+        " failures\n",
+    ] {
+        assert!(report.0.contains(part), "{part:?} in\n{}", report.0);
+    }
+    let json = said(
+        &corelane(&["doctor", "--json", "--data-dir", data])
+            .output()
+            .unwrap(),
+    );
+    let findings: serde_json::Value = serde_json::from_str(&json.0).unwrap();
+    let verdicts = findings.as_array().unwrap().iter().map(|finding| {
+        let told = |field: &str| finding[field].as_str().unwrap();
+        assert_eq!(told("verdict") == "ok", told("mend").is_empty(), "{finding}");
+        ["ok", "warn", "fail"]
+            .iter()
+            .position(|verdict| *verdict == told("verdict"))
+            .unwrap()
+    });
+    assert_eq!(json.2, verdicts.max().and_then(|worst| i32::try_from(worst).ok()));
+    assert_eq!(json.2, report.2);
+    assert!(!std::path::Path::new(data).exists(), "it looks and makes nothing");
+    let wrong = said(&corelane(&["doctor", "--cores", "x"]).output().unwrap());
+    assert!(wrong.2 == Some(2) && wrong.1.contains("cores"), "{wrong:?}");
+}
