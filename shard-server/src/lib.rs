@@ -24,6 +24,7 @@ pub mod config;
 pub mod connection;
 pub mod console;
 pub mod cursors;
+pub mod docs;
 pub mod doctor;
 pub mod glob;
 pub mod info;
@@ -46,3 +47,4 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tools;
+pub mod watch;

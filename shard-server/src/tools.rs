@@ -1,11 +1,16 @@
 //! The tools that come in the same binary as the server. Each runs in a process of its own and ends with a status.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use clap_complete::Shell;
 
+use crate::console::run::complain;
 use crate::console::{self, ConsoleFlags};
+use crate::docs;
 use crate::doctor::{self, DoctorFlags};
+use crate::watch::{self, WatchFlags};
 
 /// Which tool, and how.
 #[derive(Debug, Subcommand)]
@@ -14,14 +19,40 @@ pub enum Tool {
     Cli(ConsoleFlags),
     /// Look at this machine and say what hurts, why, and what mends it. Takes the flags of serve.
     Doctor(Box<DoctorFlags>),
+    /// Show what a running server does.
+    Stats(WatchFlags),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write a page a command into a directory.
+    Man {
+        /// The directory.
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 impl Tool {
     /// Runs it; the status to end with.
     pub fn run(self) -> ExitCode {
-        match self {
-            Self::Cli(flags) => console::run(flags),
-            Self::Doctor(flags) => doctor::run(&flags),
+        let done = match self {
+            Self::Cli(flags) => return console::run(flags),
+            Self::Doctor(flags) => return doctor::run(&flags),
+            Self::Stats(flags) => return watch::run(&flags),
+            Self::Completions { shell } => {
+                docs::completions(shell);
+                Ok(())
+            }
+            Self::Man { dir } => docs::man(dir.as_deref()),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                complain(why);
+                ExitCode::FAILURE
+            }
         }
     }
 }

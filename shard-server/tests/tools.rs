@@ -283,3 +283,46 @@ fn the_doctor_ends_with_a_report_and_a_status_that_agrees_with_it() {
     let wrong = said(&corelane(&["doctor", "--cores", "x"]).output().unwrap());
     assert!(wrong.2 == Some(2) && wrong.1.contains("cores"), "{wrong:?}");
 }
+
+#[test]
+fn stats_tell_what_a_server_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let port = server.address.port().to_string();
+    let mut client = server.client();
+    for number in 0..100 {
+        client.say(&format!("SET key:{number} value"));
+    }
+    let table = said(&corelane(&["stats", "-p", &port]).output().unwrap());
+    assert!(table.2 == Some(0) && table.0.contains("commands/s"), "{table:?}");
+    let lines = corelane(&["stats", "-p", &port, "--watch", "--count", "2", "--json"])
+        .output()
+        .unwrap();
+    let lines = said(&lines).0;
+    let looks: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(looks.len(), 2);
+    assert!(looks[0]["commands_per_s"].as_f64().is_some() && looks[0]["wal_writes_per_s"].as_f64().is_some());
+    server.stop();
+    let gone = said(&corelane(&["stats", "-p", &port]).output().unwrap());
+    assert!(
+        gone.2 == Some(1) && gone.1.contains("Could not connect"),
+        "{gone:?}"
+    );
+}
+
+#[test]
+fn completions_and_the_manual_page_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let text = said(&corelane(&["completions", shell]).output().unwrap());
+        assert!(text.2 == Some(0) && text.0.contains("doctor"), "{shell}");
+    }
+    let page = said(&corelane(&["man"]).output().unwrap());
+    assert!(
+        page.2 == Some(0) && page.0.contains(".SH SUBCOMMANDS"),
+        "{}",
+        page.0
+    );
+}

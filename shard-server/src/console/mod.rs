@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::remote::Target;
+use crate::remote::flags::ConnectFlags;
 use crate::resp::MAX_COMMAND_BYTES;
 use run::{Console, Ended, complain};
 
@@ -38,22 +39,8 @@ use run::{Console, Ended, complain};
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub struct ConsoleFlags {
-    /// Machine of the server.
-    #[arg(short = 'h', long, value_name = "HOST", default_value = "127.0.0.1")]
-    host: String,
-    /// Port of the server.
-    #[arg(short = 'p', long, default_value_t = 7379)]
-    port: u16,
-    /// User to log in as.
-    #[arg(long, value_name = "NAME")]
-    user: Option<String>,
-    /// Secret to log in with. Others on this machine can read it here: put it into the environment as REDISCLI_AUTH, or
-    /// let --askpass ask for it.
-    #[arg(short = 'a', long, value_name = "SECRET", alias = "pass")]
-    secret: Option<String>,
-    /// Ask for the secret at the terminal.
-    #[arg(long, conflicts_with = "secret")]
-    askpass: bool,
+    #[command(flatten)]
+    connect: ConnectFlags,
     /// Speak RESP2.
     #[arg(short = '2', conflicts_with = "resp3")]
     resp2: bool,
@@ -122,25 +109,12 @@ impl ConsoleFlags {
     }
 
     fn target(&self) -> Result<Target, String> {
-        let secret = match &self.secret {
-            Some(secret) => Some(secret.clone()),
-            None if self.askpass => Some(crate::secret::read("Secret: ")?),
-            None => std::env::var("REDISCLI_AUTH")
-                .ok()
-                .filter(|secret| !secret.is_empty()),
+        let resp3 = match (self.resp2, self.resp3 || self.json) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
         };
-        Ok(Target {
-            host: self.host.clone(),
-            port: self.port,
-            user: self.user.clone(),
-            secret,
-            resp3: match (self.resp2, self.resp3 || self.json) {
-                (true, _) => Some(false),
-                (false, true) => Some(true),
-                (false, false) => None,
-            },
-            patience: None,
-        })
+        self.connect.target(resp3, None)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It blocks, and runs in a process of its own: nothing here is on a shard's core.
 
+pub mod flags;
 pub mod reply;
 
 use std::fmt;
