@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use clap_complete::Shell;
 
+use crate::auth::hash_secret;
 use crate::console::run::complain;
 use crate::console::{self, ConsoleFlags};
 use crate::docs;
 use crate::doctor::{self, DoctorFlags};
+use crate::secret;
 use crate::watch::{self, WatchFlags};
 
 /// Which tool, and how.
@@ -32,6 +34,16 @@ pub enum Tool {
         #[arg(value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Prepare users for the configuration.
+    #[command(subcommand)]
+    User(UserCommand),
+}
+
+/// What can be done for users.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Read a secret, unseen at a terminal or from a pipe, and print the hash to put into [[users]] as secret_hash.
+    Hash,
 }
 
 impl Tool {
@@ -46,6 +58,9 @@ impl Tool {
                 Ok(())
             }
             Self::Man { dir } => docs::man(dir.as_deref()),
+            Self::User(UserCommand::Hash) => secret::read("Secret: ")
+                .and_then(|secret| hash_secret(&secret))
+                .map(|hash| println!("{hash}")),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -326,3 +326,24 @@ fn completions_and_the_manual_page_are_printed() {
         page.0
     );
 }
+
+#[test]
+fn a_secret_is_hashed_and_the_hash_lets_its_user_in_and_no_other() {
+    let hash = |secret: &[u8]| said(&fed(corelane(&["user", "hash"]), secret));
+    let (first, second) = (hash(b"open sesame\n"), hash(b"open sesame"));
+    assert!(
+        first.0.starts_with("$argon2id$v=19$") && first.0.ends_with('\n'),
+        "{first:?}"
+    );
+    assert_ne!(first.0, second.0, "each under a salt of its own");
+    assert!(!first.0.contains("sesame"));
+    for hash in [&first.0, &second.0] {
+        assert!(corelane_server::auth::hash::is_right(hash.trim(), b"open sesame"));
+        assert!(!corelane_server::auth::hash::is_right(
+            hash.trim(),
+            b"open sesame\n"
+        ));
+    }
+    let empty = hash(b"\n");
+    assert!(empty.2 == Some(1) && empty.1.contains("empty"), "{empty:?}");
+}
