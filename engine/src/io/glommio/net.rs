@@ -30,18 +30,43 @@ const POOLED: usize = 64;
 /// call that it saves, and a longer one no longer does.
 const GATHER_BYTES: usize = 64 * 1024;
 
-/// Receive buffers that wait for use, all [`RECV_BYTES`] long. Clones share them.
+/// Buffers in which batches are gathered that are kept for reuse, 1 MiB a core: one send is seldom under way when the next
+/// begins.
+const GATHERS_POOLED: usize = 16;
+
+/// Buffers of a core that wait for use. Clones share them, so that a connection at rest holds none.
 #[derive(Clone, Default)]
-pub(super) struct RecvPool(Rc<RefCell<Vec<Vec<u8>>>>);
+pub(super) struct RecvPool(Rc<Pools>);
+
+#[derive(Default)]
+struct Pools {
+    /// To receive into, all [`RECV_BYTES`] long.
+    receive: RefCell<Vec<Vec<u8>>>,
+    /// To gather small buffers of a batch in, empty, of up to [`GATHER_BYTES`].
+    gather: RefCell<Vec<Vec<u8>>>,
+}
 
 impl RecvPool {
     fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; RECV_BYTES])
+        let waiting = self.0.receive.borrow_mut().pop();
+        waiting.unwrap_or_else(|| vec![0; RECV_BYTES])
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
-        let mut pool = self.0.borrow_mut();
+        let mut pool = self.0.receive.borrow_mut();
         if pool.len() < POOLED {
+            pool.push(buffer);
+        }
+    }
+
+    fn take_gather(&self) -> Vec<u8> {
+        self.0.gather.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_back_gather(&self, mut buffer: Vec<u8>) {
+        let mut pool = self.0.gather.borrow_mut();
+        if pool.len() < GATHERS_POOLED {
+            buffer.clear();
             pool.push(buffer);
         }
     }
@@ -100,8 +125,6 @@ pub struct GlommioStream(Rc<Connection>);
 
 struct Connection {
     stream: RefCell<TcpStream>,
-    /// Where small buffers of a batch are put together.
-    gathered: RefCell<Vec<u8>>,
     pool: RecvPool,
 }
 
@@ -111,7 +134,6 @@ impl GlommioStream {
         stream.set_nodelay(true).map_err(os_error)?;
         Ok(Self(Rc::new(Connection {
             stream: RefCell::new(stream),
-            gathered: RefCell::default(),
             pool,
         })))
     }
@@ -146,13 +168,12 @@ impl GlommioStream {
                 self.write_all(single).await?;
                 continue;
             }
-            let mut gathered = self.0.gathered.take();
-            gathered.clear();
+            let mut gathered = self.0.pool.take_gather();
             batch[run]
                 .iter()
                 .for_each(|buffer| gathered.extend_from_slice(buffer));
             let sent = self.write_all(&gathered).await;
-            self.0.gathered.replace(gathered);
+            self.0.pool.give_back_gather(gathered);
             sent?;
         }
         Ok(())
@@ -244,6 +265,9 @@ mod tests {
         for buffer in taken {
             pool.give_back(buffer);
         }
-        assert_eq!(pool.0.borrow().len(), POOLED);
+        assert_eq!(pool.0.receive.borrow().len(), POOLED);
+        (0..GATHERS_POOLED + 10).for_each(|_| pool.give_back_gather(vec![1]));
+        assert_eq!(pool.0.gather.borrow().len(), GATHERS_POOLED);
+        assert_eq!(pool.take_gather(), b"", "it waits empty");
     }
 }
