@@ -3,6 +3,8 @@
 //! ```text
 //! serve        opens the database, waits for a signal, drains, closes
 //!  └─ service      one core: its listeners, its connections, their end
+//!      ├─ tls          certificates, and streams that wear them
+//!      ├─ cluster      which core has which slots, for clients that send each key where it lives
 //!      ├─ auth         who clients are, and what they may do
 //!      ├─ clients      who is connected, which limits they keep, who is sent away
 //!      └─ connection   one client: receive, run what is there, send once
@@ -19,6 +21,7 @@
 pub mod accept;
 pub mod auth;
 pub mod clients;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -46,5 +49,6 @@ pub mod telemetry;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod tools;
 pub mod watch;

@@ -12,15 +12,17 @@ use corelane::api::Db;
 use corelane::io::checks;
 use corelane::io::glommio::available_cores;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
+use crate::auth::Auth;
 use crate::config::storage::Durability;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Limits, Loaded};
 use crate::log;
-use crate::server::{Server, Settings};
+use crate::server::{Server, Settings, TlsDoor};
 use crate::service::RespService;
+use crate::tls::Tls;
 
 /// Runs the server until SIGTERM, SIGINT or `SHUTDOWN`, then drains and closes it. A second signal while it drains ends
 /// the process at once, with status 1.
@@ -31,24 +33,22 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
     let config = &loaded.config;
     let _writing = log::start(&config.log)?;
     let address = config.server.address();
-    refuse_used(address)?;
-    raise_open_files(config.limits.clients);
+    let limits = Limits {
+        clients: clients_that_fit(config.limits.clients, raise_open_files())?,
+        ..config.limits.clone()
+    };
     let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
     let cores = config.server.core_list()?.unwrap_or_else(available_cores);
     check_machine(&config.storage.data_dir, cores.len())?;
-    let server = Arc::new(Server::new(
-        Settings {
-            address,
-            data_dir: config.storage.data_dir.clone(),
-            durability: config.storage.durability.into(),
-            max_clients: config.limits.clients,
-            cores: cores.len(),
-        },
-        || {
-            // The signal is one that this process listens for, so that raising it cannot fail.
-            let _listened_for = low_level::raise(SIGTERM);
-        },
-    ));
+    let settings = Settings {
+        address,
+        data_dir: config.storage.data_dir.clone(),
+        durability: config.storage.durability.into(),
+        max_clients: limits.clients,
+        cores: cores.len(),
+    };
+    let server = Arc::new(with_doors(settings, config)?.with_limits(limits));
+    refuse_used(&server)?;
     let (started, starts) = mpsc::channel();
     let db = open(config, &cores, RespService::new(Arc::clone(&server), started))?;
     let listening = starts.iter().take(cores.len()).collect::<Result<Vec<_>, _>>();
@@ -58,7 +58,7 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
         return Err(why);
     }
     announce(config, &cores, &server, &db);
-    let signal = signals.forever().next().unwrap_or(SIGTERM);
+    let signal = end_signal(&mut signals, &server);
     say(format_args!(
         "{}: draining",
         low_level::signal_name(signal).unwrap_or("a signal")
@@ -73,23 +73,75 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
 /// How long a listener on this machine may take to take a connection, before nobody is taken to be there.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Refuses an address on which somebody listens already. The cores share theirs (`SO_REUSEPORT`), which would let a
+/// The server with its users and all the ways in.
+fn with_doors(settings: Settings, config: &Config) -> Result<Server, String> {
+    let mut server = Server::new(settings, || {
+        // The signal is one that this process listens for, so that raising it cannot fail.
+        let _listened_for = low_level::raise(SIGTERM);
+    })
+    .with_auth(Auth::new(&config.users)?);
+    if config.tls.port != 0 {
+        server = server.with_tls(TlsDoor {
+            tls: Arc::new(Tls::load(config.tls.clone())?),
+            address: SocketAddr::new(config.server.bind, config.tls.port),
+            only: config.tls.only,
+        });
+    }
+    if config.cluster.enabled {
+        server = server.with_cluster(config.cluster.first_port, config.cluster.announce_host.clone());
+        let last = server.own_port(server.settings.cores.saturating_sub(1));
+        if last == Some(u16::MAX) {
+            return Err(format!(
+                "cluster.first_port: {} cores need as many ports below {}; choose a smaller one",
+                server.settings.cores,
+                u16::MAX
+            ));
+        }
+    }
+    Ok(server)
+}
+
+/// Waits for a signal that ends the process; SIGHUP has the certificates read again.
+fn end_signal(signals: &mut Signals, server: &Server) -> i32 {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            return signal;
+        }
+        match server.tls().map(|door| door.tls.reload()) {
+            None => {}
+            Some(Ok(())) => tracing::info!("certificates were read again"),
+            Some(Err(why)) => tracing::error!(why, "certificates were not read again; the old ones stay"),
+        }
+    }
+    SIGTERM
+}
+
+/// Refuses addresses on which somebody listens already. The cores share theirs (`SO_REUSEPORT`), which would let a
 /// second server of the same user share it too, and the kernel deal its clients to either. It asks by connecting:
 /// binding without sharing would also be refused for connections of a server that has just ended.
-fn refuse_used(address: SocketAddr) -> Result<(), String> {
-    if address.port() == 0 || TcpStream::connect_timeout(&address, PROBE).is_err() {
-        return Ok(());
+fn refuse_used(server: &Server) -> Result<(), String> {
+    let common = server.settings.address;
+    let plain = server.tls().is_none_or(|tls| !tls.only).then_some(common);
+    let tls = server.tls().map(|tls| tls.address);
+    let own = (0..server.settings.cores)
+        .filter_map(|core| server.own_port(core))
+        .map(|port| SocketAddr::new(common.ip(), port));
+    for address in plain.into_iter().chain(tls).chain(own) {
+        if address.port() != 0 && TcpStream::connect_timeout(&address, PROBE).is_ok() {
+            return Err(format!(
+                "listening on {address}: somebody listens there already; choose another address with --bind or --port"
+            ));
+        }
     }
-    Err(format!(
-        "listening on {address}: somebody listens there already; choose another address with --bind or --port"
-    ))
+    Ok(())
 }
 
 /// Descriptors that tables, logs and rings hold beside those of clients, at least.
 const OTHER_FILES: u64 = 1024;
 
-/// Raises the soft limit on open files to the hard one: every client and every table holds a descriptor.
-fn raise_open_files(max_clients: usize) {
+/// Raises the soft limit on open files to the hard one: every client and every table holds a descriptor. Returns how
+/// many there may be; `None` for as many as wanted.
+fn raise_open_files() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(
         Resource::Nofile,
@@ -98,14 +150,30 @@ fn raise_open_files(max_clients: usize) {
             maximum,
         },
     );
-    let now = if raised.is_ok() { maximum } else { current };
-    let wanted = max_clients as u64 + OTHER_FILES;
-    if let Some(now) = now.filter(|&now| now < wanted) {
-        say(format_args!(
-            "warning: open files: the limit is {now}; {max_clients} clients and their tables may run out of them; to \
-             mend it: ulimit -n {wanted} (LimitNOFILE={wanted} in the systemd unit), or a smaller --max-clients"
+    if raised.is_ok() { maximum } else { current }
+}
+
+/// How many of `wanted` clients there can be with so many descriptors. Fewer than wanted is said, none is refused.
+fn clients_that_fit(wanted: usize, descriptors: Option<u64>) -> Result<usize, String> {
+    let Some(descriptors) = descriptors else {
+        return Ok(wanted);
+    };
+    let fit = usize::try_from(descriptors.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    if fit >= wanted {
+        return Ok(wanted);
+    }
+    let needed = wanted as u64 + OTHER_FILES;
+    let mend = format!("to mend it: ulimit -n {needed} (LimitNOFILE={needed} in the systemd unit)");
+    if fit == 0 {
+        return Err(format!(
+            "open files: the limit is {descriptors}, and tables and logs alone may hold {OTHER_FILES}; {mend}"
         ));
     }
+    say(format_args!(
+        "warning: open files: the limit is {descriptors}, so that {fit} clients are let in rather than {wanted}; {mend}, \
+         or a smaller --max-clients"
+    ));
+    Ok(fit)
 }
 
 /// Checks without which no database can be opened here; the others cost speed or comfort.
@@ -136,7 +204,7 @@ fn end_signals() -> std::io::Result<Signals> {
         flag::register_conditional_shutdown(signal, 1, Arc::clone(&ending))?;
         flag::register(signal, Arc::clone(&ending))?;
     }
-    Signals::new([SIGTERM, SIGINT])
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
 fn open(config: &Config, cores: &[usize], service: RespService) -> Result<Db, String> {
@@ -171,6 +239,16 @@ fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db) {
         "  data        {}",
         config.storage.data_dir.display()
     ));
+    if let Some(tls) = server.tls().filter(|tls| !tls.only) {
+        say(format_args!("  TLS         {}", tls.address));
+    }
+    for (core, node) in server
+        .topology()
+        .iter()
+        .flat_map(|all| all.nodes().iter().enumerate())
+    {
+        say(format_args!("  core {core}      {}:{}", node.host, node.port));
+    }
     say(format_args!("  cores       {cores:?}, shards {shards}"));
     say(format_args!("  durability  {durability}"));
     say(format_args!(
@@ -191,6 +269,15 @@ fn say(line: impl Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_are_as_many_as_descriptors_allow() {
+        assert_eq!(clients_that_fit(1000, None), Ok(1000));
+        assert_eq!(clients_that_fit(1000, Some(2024)), Ok(1000));
+        assert_eq!(clients_that_fit(1000, Some(2023)), Ok(999));
+        let why = clients_that_fit(1000, Some(1024)).unwrap_err();
+        assert!(why.contains("ulimit -n 2024"), "{why}");
+    }
 
     #[test]
     fn what_is_needed_is_among_what_is_checked() {

@@ -2,6 +2,7 @@
 //! to end it.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,10 +12,12 @@ use corelane::api::Durability;
 
 use crate::auth::Auth;
 use crate::clients::{Arrival, Client, Registry};
+use crate::cluster::Topology;
 use crate::command::table;
 use crate::config::Limits;
 use crate::cursors::Cursors;
 use crate::telemetry::{CoreCounts, Telemetry};
+use crate::tls::Tls;
 
 /// What was decided at the start and is shown by `INFO` and `CONFIG GET`.
 #[derive(Debug, Clone)]
@@ -31,6 +34,25 @@ pub struct Settings {
     pub cores: usize,
 }
 
+/// Where clients come in with TLS.
+#[derive(Debug)]
+pub struct TlsDoor {
+    /// Certificates and keys.
+    pub tls: Arc<Tls>,
+    /// The common address; its port is chosen.
+    pub address: SocketAddr,
+    /// Whether it is there instead of the one in clear text.
+    pub only: bool,
+}
+
+/// The ports of single cores.
+#[derive(Debug)]
+struct Ports {
+    first_port: u16,
+    announce_host: Option<String>,
+    opened: Box<[OnceLock<SocketAddr>]>,
+}
+
 /// The process as its connections see it.
 pub struct Server {
     /// What was decided at the start.
@@ -42,6 +64,9 @@ pub struct Server {
     idle_ms: AtomicU64,
     registry: Registry,
     auth: Auth,
+    tls: Option<TlsDoor>,
+    cluster: Option<Ports>,
+    topology: OnceLock<Topology>,
     now_ms: AtomicU64,
     cursors: Mutex<Cursors>,
     started: OnceLock<Duration>,
@@ -90,6 +115,9 @@ impl Server {
             idle_ms: AtomicU64::new(limits.idle_ms),
             limits,
             auth: Auth::open(),
+            tls: None,
+            cluster: None,
+            topology: OnceLock::new(),
             now_ms: AtomicU64::new(0),
             cursors: Mutex::default(),
             started: OnceLock::new(),
@@ -122,6 +150,61 @@ impl Server {
     /// The counts of one core.
     pub fn counts(&self, core: usize) -> &CoreCounts {
         &self.telemetry.core(core).counts
+    }
+
+    /// The same with a door for TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsDoor) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The door for TLS, if there is one.
+    pub fn tls(&self) -> Option<&TlsDoor> {
+        self.tls.as_ref()
+    }
+
+    /// The same with a port for each core.
+    #[must_use]
+    pub fn with_cluster(mut self, first_port: u16, announce_host: Option<String>) -> Self {
+        self.cluster = Some(Ports {
+            first_port,
+            announce_host,
+            opened: (0..self.settings.cores).map(|_| OnceLock::new()).collect(),
+        });
+        self
+    }
+
+    /// Whether each core has a port of its own.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// The port of a core alone, 0 where the kernel chooses; `None` where it has none. Without a first port they follow
+    /// the common one.
+    pub fn own_port(&self, core: usize) -> Option<u16> {
+        let first = match self.cluster.as_ref()?.first_port {
+            0 if self.settings.address.port() == 0 => return Some(0),
+            0 => self.settings.address.port().saturating_add(1),
+            first => first,
+        };
+        Some(first.saturating_add(u16::try_from(core).unwrap_or(u16::MAX)))
+    }
+
+    /// Says where a core listens alone, and which slots are whose; once all do, the topology is known.
+    pub fn opened_own(&self, core: usize, address: SocketAddr, slots: &[(Range<u16>, usize)]) {
+        let Some(ports) = &self.cluster else { return };
+        ports.opened[core].get_or_init(|| address);
+        let all: Option<Vec<_>> = ports.opened.iter().map(|port| port.get().copied()).collect();
+        if let Some(all) = all {
+            self.topology
+                .get_or_init(|| Topology::new(&all, slots, ports.announce_host.as_deref()));
+        }
+    }
+
+    /// Which core has which slots; `None` where cores have no ports of their own, or not all have opened them yet.
+    pub fn topology(&self) -> Option<&Topology> {
+        self.topology.get()
     }
 
     /// The same with these users.

@@ -1,12 +1,14 @@
-//! The server on one core: its listener, its connections, and their end.
+//! The server on one core: its listeners, its connections, and their end.
 //!
-//! 1. The first core binds the address; the others bind the same one (`SO_REUSEPORT`), so that the kernel spreads
-//!    connections over the cores and a chosen port (0) is the same for all.
+//! 1. The first core binds the common addresses, in clear text, in TLS or both; the others bind the same ones
+//!    (`SO_REUSEPORT`), so that the kernel spreads connections over the cores and a chosen port (0) is the same for all.
+//!    Where it is asked for, each core also opens a port that is its alone (`cluster`).
 //! 2. Each accepts until the database closes, whatever errors an accept ends with ([`accept`]), and sweeps its clients.
 //! 3. Then it stops listening, lets commands under way finish, and after a bound cuts off clients that do not read.
 //! 4. It waits for the other cores before it returns: their last commands may need this core's shards.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,13 +17,16 @@ use std::time::Duration;
 
 use corelane::api::{Core, Service};
 use corelane::io::{Class, Io, Listener, Stream};
-use futures_util::future::join;
+use futures_util::future::{Either, join, join_all, select};
+use rustls::ServerConfig;
 
 use crate::accept::accept;
 use crate::clients::of_core::SWEEP_EVERY;
 use crate::clients::{Arrival, Clients};
 use crate::connection;
 use crate::server::Server;
+use crate::tls::socket::Socket;
+use crate::tls::stream::TlsStream;
 
 /// Between two looks at something another core does: only while starting and ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -59,82 +64,124 @@ impl RespService {
         }
     }
 
-    /// Listens on this core; `None` where that failed or the database closes already.
-    async fn listen<I: Io>(&self, core: &Core<I>) -> Option<I::Listener> {
-        let address = if core.index() == 0 {
-            self.server.settings.address
-        } else {
-            loop {
-                match self.server.address() {
-                    Some(address) => break address,
-                    None if core.is_closing() => return None,
-                    None => core.io().sleep(LOOK_AGAIN).await,
-                }
-            }
-        };
-        let listening = match core.io().listen(address).await {
-            Ok(listener) => listener.local_addr().map(|address| (listener, address)),
-            Err(error) => Err(error),
-        };
+    /// Opens this core's doors; `None` where that failed or the database closes already.
+    async fn open<I: Io>(&self, core: &Core<I>) -> Option<Vec<Door<I::Listener>>> {
+        let opened = self.try_open(core).await;
         // Whoever started the server may have given up on it.
-        match listening {
-            Ok((listener, address)) => {
-                self.server.listening(address, core.io().now());
-                let _gone = self.started.send(Ok(address));
-                Some(listener)
+        match opened {
+            Ok(doors) => {
+                let common = doors.first()?.address;
+                self.server.listening(common, core.io().now());
+                let _gone = self.started.send(Ok(common));
+                Some(doors)
             }
-            Err(error) => {
-                let _gone = self.started.send(Err(format!("listening on {address}: {error}")));
+            Err(why) => {
+                let _gone = self.started.send(Err(why));
                 None
             }
         }
     }
 
-    /// Accepts clients until the database closes.
-    async fn accept<I: Io>(&self, core: &Core<I>, listener: I::Listener, clients: &Rc<Clients<I::Stream>>) {
-        let welcome = |stream| self.welcome(core, stream, clients);
-        accept(core.io(), &listener, core.closing(), welcome).await;
+    /// The common doors first. Empty where the database closes already.
+    async fn try_open<I: Io>(&self, core: &Core<I>) -> Result<Vec<Door<I::Listener>>, String> {
+        let Some(common) = self.common_address(core).await else {
+            return Ok(Vec::new());
+        };
+        let tls = self.server.tls();
+        let only = tls.is_some_and(|tls| tls.only);
+        let mut doors = vec![Door::open(core, common, only, false).await?];
+        if let Some(tls) = tls.filter(|tls| !tls.only) {
+            doors.push(Door::open(core, tls.address, true, false).await?);
+        }
+        if let Some(port) = self.server.own_port(core.index()) {
+            let door = Door::open(core, SocketAddr::new(common.ip(), port), only, true).await?;
+            self.server
+                .opened_own(core.index(), door.address, &core.slot_ranges());
+            doors.push(door);
+        }
+        Ok(doors)
     }
 
-    /// Sweeps this core's clients until the database closes.
-    async fn sweep<I: Io>(&self, core: &Core<I>, clients: &Clients<I::Stream>) {
-        while !core.is_closing() {
-            clients.sweep(&self.server, core.index(), now_ms(core)).await;
-            core.io().sleep(SWEEP_EVERY).await;
+    /// The first common address: the first core opens it as it is configured, the others follow it there.
+    async fn common_address<I: Io>(&self, core: &Core<I>) -> Option<SocketAddr> {
+        if core.index() == 0 {
+            let tls = self.server.tls().filter(|tls| tls.only);
+            return Some(tls.map_or(self.server.settings.address, |tls| tls.address));
+        }
+        loop {
+            match self.server.address() {
+                Some(address) => return Some(address),
+                None if core.is_closing() => return None,
+                None => core.io().sleep(LOOK_AGAIN).await,
+            }
         }
     }
 
-    fn welcome<I: Io>(&self, core: &Core<I>, stream: I::Stream, clients: &Rc<Clients<I::Stream>>) {
+    /// Accepts clients at one door until the database closes.
+    async fn accept<I: Io>(
+        &self,
+        core: &Core<I>,
+        door: &Door<I::Listener>,
+        clients: &Rc<Clients<Socket<I::Stream>>>,
+    ) {
+        let welcome = |stream| self.welcome(core, door, stream, clients);
+        accept(core.io(), &door.listener, core.closing(), welcome).await;
+    }
+
+    /// Sweeps this core's clients until the database closes.
+    async fn sweep<I: Io>(&self, core: &Core<I>, clients: &Clients<Socket<I::Stream>>) {
+        let mut closing = pin!(core.closing());
+        while !core.is_closing() {
+            clients.sweep(&self.server, core.index(), now_ms(core)).await;
+            select(pin!(core.io().sleep(SWEEP_EVERY)), closing.as_mut()).await;
+        }
+    }
+
+    fn welcome<I: Io>(
+        &self,
+        core: &Core<I>,
+        door: &Door<I::Listener>,
+        stream: I::Stream,
+        clients: &Rc<Clients<Socket<I::Stream>>>,
+    ) {
         let server = Arc::clone(&self.server);
         let counts = server.counts(core.index());
         counts.connections.fetch_add(1, Ordering::Relaxed);
-        // One that has left already is served all the same: its first receive says so.
-        let address = stream.peer_addr().unwrap_or(NOWHERE);
         let arrival = Arrival {
-            address,
-            local_address: server.address().unwrap_or(server.settings.address),
+            // One that has left already is served all the same: its first receive says so.
+            address: stream.peer_addr().unwrap_or(NOWHERE),
+            local_address: door.address,
             core: core.index(),
             now_ms: now_ms(core),
+            own_core: door.own_core,
         };
+        let tls = server.tls().filter(|_| door.tls).map(|door| door.tls.current());
         let (store, clients) = (core.clone(), Rc::clone(clients));
         core.io().spawn(Class::Foreground, async move {
-            match server.admit(arrival) {
-                Some(seat) => connection::serve(stream, seat, store, clients).await,
-                None => {
-                    server
-                        .counts(store.index())
-                        .rejected
-                        .fetch_add(1, Ordering::Relaxed);
-                    // A client that left does not wait for the words.
-                    let _gone = stream.send(vec![TOO_MANY.to_vec()]).await;
-                    let _gone = stream.shutdown().await;
+            let Some(seat) = server.admit(arrival) else {
+                server
+                    .counts(store.index())
+                    .rejected
+                    .fetch_add(1, Ordering::Relaxed);
+                turn_away(&stream, tls.is_some()).await;
+                return;
+            };
+            let socket = match tls {
+                None => Socket::Plain(stream),
+                Some(config) => {
+                    let within = Duration::from_millis(server.limits().unknown_ms);
+                    match shake_hands(store.io(), stream, config, within).await {
+                        Some(stream) => Socket::Tls(stream),
+                        None => return,
+                    }
                 }
-            }
+            };
+            connection::serve(socket, seat, store, clients).await;
         });
     }
 
     /// Ends this core's connections, and waits for those of the others.
-    async fn drain<I: Io>(&self, core: &Core<I>, clients: &Clients<I::Stream>) {
+    async fn drain<I: Io>(&self, core: &Core<I>, clients: &Clients<Socket<I::Stream>>) {
         clients.begin_closing().await;
         if !look(core, DRAIN_LOOKS, || clients.is_empty()).await {
             clients.cut_off().await;
@@ -146,6 +193,66 @@ impl RespService {
         })
         .await;
     }
+}
+
+/// One listener.
+struct Door<L> {
+    listener: L,
+    address: SocketAddr,
+    tls: bool,
+    /// Whether it is this core's alone.
+    own_core: bool,
+}
+
+impl<L: Listener> Door<L> {
+    async fn open<I: Io<Listener = L>>(
+        core: &Core<I>,
+        address: SocketAddr,
+        tls: bool,
+        own_core: bool,
+    ) -> Result<Self, String> {
+        let listening = match core.io().listen(address).await {
+            Ok(listener) => listener.local_addr().map(|address| (listener, address)),
+            Err(error) => Err(error),
+        };
+        match listening {
+            Ok((listener, address)) => Ok(Self {
+                listener,
+                address,
+                tls,
+                own_core,
+            }),
+            Err(error) => Err(format!("listening on {address}: {error}")),
+        }
+    }
+}
+
+/// Tells a client that there is no room for it; one that expects TLS would not understand the words.
+async fn turn_away<T: Stream>(stream: &T, tls: bool) {
+    if !tls {
+        // A client that left does not wait for the words.
+        let _gone = stream.send(vec![TOO_MANY.to_vec()]).await;
+    }
+    let _gone = stream.shutdown().await;
+}
+
+/// Shakes hands within a time; `None` where that failed, and the connection has ended.
+async fn shake_hands<I: Io>(
+    io: &I,
+    stream: I::Stream,
+    config: Arc<ServerConfig>,
+    within: Duration,
+) -> Option<TlsStream<I::Stream>> {
+    let shaking = pin!(TlsStream::accept(stream.clone(), config));
+    let why = match select(shaking, pin!(io.sleep(within))).await {
+        Either::Left((Ok(stream), _)) => return Some(stream),
+        Either::Left((Err(error), _)) => error.to_string(),
+        Either::Right(_) => format!("not done within {} ms", within.as_millis()),
+    };
+    tracing::debug!(peer = ?stream.peer_addr().ok(), why, "TLS handshake failed");
+    // An error means that the client has gone by itself.
+    let _gone = stream.shutdown().await;
+    None
 }
 
 /// The process's clock.
@@ -167,9 +274,9 @@ async fn look<I: Io>(core: &Core<I>, looks: u32, holds: impl Fn() -> bool) -> bo
 impl Service for RespService {
     async fn run<I: Io>(self, core: Core<I>) {
         let clients = Rc::new(Clients::default());
-        match self.listen(&core).await {
-            Some(listener) => {
-                let accepting = self.accept(&core, listener, &clients);
+        match self.open(&core).await {
+            Some(doors) => {
+                let accepting = join_all(doors.iter().map(|door| self.accept(&core, door, &clients)));
                 join(accepting, self.sweep(&core, &clients)).await;
             }
             None => core.closing().await,

@@ -17,6 +17,8 @@ pub struct Session {
     pub user: Arc<User>,
     /// Whether it has said so, where it must.
     pub authenticated: bool,
+    /// Whether it came to the port of its core alone, where keys of the others are answered with `MOVED`.
+    pub own_core: bool,
     /// How often it said so wrongly.
     pub failed_auths: u32,
     /// What everybody may know of it, its names among it.
@@ -32,6 +34,7 @@ impl Session {
             protocol: Protocol::default(),
             user: Arc::clone(auth.anybody()),
             authenticated: auth.is_open(),
+            own_core: client.own_core,
             failed_auths: 0,
             client,
         }

@@ -269,6 +269,7 @@ pub(crate) fn arrival() -> Arrival {
         local_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7379)),
         core: 0,
         now_ms: 0,
+        own_core: false,
     }
 }
 

@@ -152,6 +152,18 @@ impl<I: Io> Core<I> {
         self.0.routes.core_of(shard)
     }
 
+    /// All slots in ascending ranges, each with the core that hosts them.
+    pub fn slot_ranges(&self) -> Vec<(std::ops::Range<u16>, usize)> {
+        let mut start = 0;
+        let runs = self.0.routes.slots.runs().into_iter();
+        runs.map(|(slots, shard)| {
+            let range = start..start + slots;
+            start = range.end;
+            (range, self.core_of(shard))
+        })
+        .collect()
+    }
+
     /// The durability of writes that do not name one.
     pub fn default_durability(&self) -> crate::types::Durability {
         self.0.launch.options().durability

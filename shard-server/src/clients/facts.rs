@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::registry::Arrival;
 use super::verdict::{Look, Reason, Sending};
 use crate::resp::Protocol;
 
@@ -43,6 +44,8 @@ pub struct Client {
     pub core: usize,
     /// When it came, on the process's clock.
     pub since_ms: u64,
+    /// Whether it came to the port of its core alone.
+    pub own_core: bool,
     names: Mutex<Names>,
     authenticated: AtomicBool,
     busy: AtomicBool,
@@ -64,17 +67,18 @@ pub struct Client {
 
 impl Client {
     /// A client that has just come.
-    pub fn new(id: u64, address: SocketAddr, local_address: SocketAddr, core: usize, since_ms: u64) -> Self {
+    pub fn new(id: u64, arrival: Arrival) -> Self {
         let names = Names {
             user: "default".to_owned(),
             ..Names::default()
         };
         Self {
             id,
-            address,
-            local_address,
-            core,
-            since_ms,
+            address: arrival.address,
+            local_address: arrival.local_address,
+            core: arrival.core,
+            since_ms: arrival.now_ms,
+            own_core: arrival.own_core,
             names: Mutex::new(names),
             authenticated: AtomicBool::new(true),
             busy: AtomicBool::new(false),
@@ -84,7 +88,7 @@ impl Client {
             doomed: AtomicU8::new(0),
             command: AtomicU16::new(NO_COMMAND),
             queued: AtomicI32::new(-1),
-            active_ms: AtomicU64::new(since_ms),
+            active_ms: AtomicU64::new(arrival.now_ms),
             received_bytes: AtomicU64::new(0),
             input_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),

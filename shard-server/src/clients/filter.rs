@@ -143,6 +143,7 @@ impl List {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::Arrival;
 
     /// Runs `parse` over the words behind `CLIENT`.
     fn parsed<R>(words: &str, parse: impl Fn(Arguments<'_>) -> R) -> R {
@@ -158,7 +159,14 @@ mod tests {
 
     #[test]
     fn kill_means_those_who_fit_every_part() {
-        let client = Client::new(7, ([10, 0, 0, 1], 99).into(), ([10, 0, 0, 2], 7379).into(), 0, 0);
+        let arrival = Arrival {
+            address: ([10, 0, 0, 1], 99).into(),
+            local_address: ([10, 0, 0, 2], 7379).into(),
+            core: 0,
+            now_ms: 0,
+            own_core: false,
+        };
+        let client = Client::new(7, arrival);
         client.names().user = "ada".to_owned();
         let cases = [
             ("KILL 10.0.0.1:99", true),

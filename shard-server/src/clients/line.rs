@@ -74,11 +74,19 @@ fn flags(client: &Client) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::Arrival;
 
     #[test]
     fn a_line_has_the_fields_of_redis_in_its_order() {
         let at = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        let client = Client::new(7, at(5000), at(7379), 1, 1000);
+        let arrival = Arrival {
+            address: at(5000),
+            local_address: at(7379),
+            core: 1,
+            now_ms: 1000,
+            own_core: false,
+        };
+        let client = Client::new(7, arrival);
         client.names().name = b"me".to_vec();
         client.received(20, 3000);
         assert_eq!(

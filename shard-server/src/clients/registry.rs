@@ -20,6 +20,8 @@ pub struct Arrival {
     pub core: usize,
     /// When, on the process's clock.
     pub now_ms: u64,
+    /// Whether it came to the port of that core alone, where keys of the others are answered with `MOVED`.
+    pub own_core: bool,
 }
 
 /// All clients of the process.
@@ -55,13 +57,7 @@ impl Registry {
             return None;
         }
         let id = self.last_id.fetch_add(1, Relaxed) + 1;
-        let Arrival {
-            address,
-            local_address,
-            core,
-            now_ms,
-        } = arrival;
-        let client = Arc::new(Client::new(id, address, local_address, core, now_ms));
+        let client = Arc::new(Client::new(id, arrival));
         clients.insert(id, Arc::clone(&client));
         Some(client)
     }
@@ -148,6 +144,7 @@ mod tests {
             local_address: ([127, 0, 0, 1], 7379).into(),
             core,
             now_ms: 0,
+            own_core: false,
         }
     }
 

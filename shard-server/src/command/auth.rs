@@ -187,7 +187,8 @@ fn greet(session: &Session, out: &mut Vec<u8>) {
         if session.protocol == Protocol::Resp2 { 2 } else { 3 },
     );
     number(out, "id", i64::try_from(session.id).unwrap_or(i64::MAX));
-    text(out, "mode", "standalone");
+    let mode = if session.own_core { "cluster" } else { "standalone" };
+    text(out, "mode", mode);
     text(out, "role", "master");
     reply::bulk(out, b"modules");
     reply::array(out, 0);

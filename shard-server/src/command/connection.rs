@@ -98,6 +98,7 @@ pub fn select(call: &mut Call<'_>) -> Result<Action, Failure> {
     let index = parse_i64(call.arguments.at(1)).ok_or(Failure::NOT_AN_INTEGER)?;
     match i32::try_from(index).map_err(|_| Failure::OUT_OF_INT_RANGE)? {
         0 => reply::simple(call.out, "OK"),
+        _ if call.session.own_core => return Err(Failure::CLUSTER_SELECT),
         _ => return Err(Failure::DB_INDEX),
     }
     Ok(Action::Replied)

@@ -49,6 +49,14 @@ impl Failure {
     pub const CROSS_SHARD: Self = Self::fixed(
         "CROSSSLOT Keys in request don't hash to the same shard; give them one {hash tag} or send one command a key",
     );
+    /// Keys of several slots on the port of one core, in the words of Redis Cluster.
+    pub const CROSS_SLOT: Self = Self::fixed("CROSSSLOT Keys in request don't hash to the same slot");
+    /// A command of Redis Cluster where there is none.
+    pub const CLUSTER_OFF: Self = Self::fixed("ERR This instance has cluster support disabled");
+    /// Not all cores listen yet.
+    pub const CLUSTER_DOWN: Self = Self::fixed("CLUSTERDOWN The cluster is down");
+    /// Another database, on the port of one core.
+    pub const CLUSTER_SELECT: Self = Self::fixed("ERR SELECT is not allowed in cluster mode");
     /// A key beyond the engine's limit.
     pub const KEY_TOO_LONG: Self = Self::fixed("ERR key is longer than 65536 bytes");
     /// The engine dropped an update without running it.
@@ -72,6 +80,11 @@ impl Failure {
     /// The user's role does not go so far. `name` is `command` or `command|subcommand`.
     pub fn no_permission(name: &str) -> Self {
         Self(format!("NOPERM this user has no permissions to run the '{name}' command").into())
+    }
+
+    /// The key's slot is served at another address; an empty host stands for the one that the client used.
+    pub fn moved(slot: u16, host: &str, port: u16) -> Self {
+        Self(format!("MOVED {slot} {host}:{port}").into())
     }
 
     /// There is no such command.

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use super::{Action, Failure};
 use super::{
-    Call, Keys, Spec, auth, client, config, connection, debug, flush, introspect, keyspace, latency, memory,
-    object, scan, server, slowlog, strings,
+    Call, Keys, Spec, auth, client, cluster, config, connection, debug, flush, introspect, keyspace, latency,
+    memory, object, scan, server, slowlog, strings,
 };
 
 type Run = fn(&mut Call<'_>) -> Result<Action, Failure>;
@@ -53,6 +53,7 @@ pub static ALL: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
     let groups = [
         auth::COMMANDS,
         client::COMMANDS,
+        cluster::COMMANDS,
         connection::COMMANDS,
         config::COMMANDS,
         debug::COMMANDS,

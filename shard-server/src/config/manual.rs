@@ -67,6 +67,8 @@ pub static KEYS: &[Key] = &[
     key("limits.clients_bytes", Number(1 << 20, 1 << 44),
         "Bytes held for all clients together; beyond it the one that holds most is disconnected."),
     key("tls.port", Number(0, 65_535), "Port on which Redis clients speak TLS; 0 for none."),
+    key("tls.only", Flag,
+        "Serve no clear text: tls.port is there instead of server.port, and ports of single cores speak TLS."),
     key("tls.cert", Text, "Certificate and chain, a PEM file; read again at SIGHUP."),
     key("tls.key", Text, "Its private key, a PEM file; read again at SIGHUP."),
     key("tls.client_ca", Text,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Tls {
     /// The port for Redis clients over TLS; 0 for none.
     pub port: u16,
+    /// Whether that port is there instead of the one in clear text; ports of single cores then speak TLS, too.
+    pub only: bool,
     /// The certificate and its chain, PEM.
     pub cert: Option<PathBuf>,
     /// Its private key, PEM.

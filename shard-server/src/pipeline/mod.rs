@@ -251,6 +251,11 @@ impl<S: Store> Pipeline<S> {
             return Err(Failure::arity(spec.name));
         }
         permit(&self.session, spec, arguments, self.server.limits())?;
+        if self.session.own_core
+            && let Some(topology) = self.server.topology()
+        {
+            topology.route(self.store.core(), spec, arguments)?;
+        }
         for place in spec.keys.places(arguments.count()) {
             if arguments.at(place).len() > MAX_KEY_BYTES {
                 return Err(Failure::KEY_TOO_LONG);

@@ -7,3 +7,4 @@ mod commands;
 mod hostile;
 mod limits;
 mod pipelines;
+mod tls;

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -21,7 +21,12 @@ pub struct Server {
 impl Server {
     /// Starts the server over `data_dir` and waits until it listens.
     pub fn start(data_dir: &Path, flags: &[&str]) -> Self {
-        let mut child = command(data_dir, flags)
+        Self::spawn(command(data_dir, flags))
+    }
+
+    /// Starts this command line of the server and waits until it listens.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary was built");
@@ -97,6 +102,18 @@ pub fn command(data_dir: &Path, flags: &[&str]) -> Command {
         command.args(["--port", "0"]);
     }
     command
+}
+
+/// A port on which nobody listens at the moment, and the `more` behind it.
+pub fn free_port(more: u16) -> u16 {
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).ok();
+    // Below the range from which the kernel gives ports to others; the process's number keeps tests apart.
+    let spread = u16::try_from(std::process::id() % 1000).expect("below 1000") * 16;
+    let tries = (0..1000).map(|n| 10_000 + (spread + n * 16) % 20_000);
+    tries
+        .into_iter()
+        .find(|&first| (first..=first + more).all(|port| free(port).is_some()))
+        .expect("some ports are free")
 }
 
 /// One connection.
