@@ -21,6 +21,20 @@ use sample::Sample;
 /// A server that does not answer `INFO` for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What is asked for: every section but the number of keys, which the server would walk all of them for. A section that a
+/// server does not have it leaves out.
+const QUESTION: [&str; 9] = [
+    "INFO",
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "commandstats",
+    "latencystats",
+    "corelane",
+];
+
 /// The flags of `stats`, as typed.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
@@ -94,9 +108,7 @@ fn look(remote: &mut Option<Remote>, target: &Target) -> Result<Sample, String> 
         _ => Remote::connect(target),
     };
     let mut connected = connected.map_err(|why| why.to_string())?;
-    let reply = connected
-        .call(&["INFO", "everything"])
-        .map_err(|why| why.to_string())?;
+    let reply = connected.call(&QUESTION).map_err(|why| why.to_string())?;
     match (reply.text(), &reply) {
         (Some(text), _) => {
             *remote = Some(connected);

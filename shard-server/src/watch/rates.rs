@@ -200,7 +200,7 @@ mod tests {
              reads_from_cache:1\nreads_from_device:1\nconnected_clients:4\nwrite_delay_us:3000\n\
              cmdstat_get:calls=30,usec=200\ncmdstat_set:calls=1,usec=1\n\
              latency_percentiles_usec_get:p50=1.000,p99=2.000,p99.9=3.000\n\
-             shard0:health=ok,l0_tables=2,stall=none\nshard1:health=ok,l0_tables=3,stall=none\n",
+             shard0:health=healthy,l0_tables=2,stall=none\nshard1:health=healthy,l0_tables=3,stall=none\n",
         );
         let rates = Rates::between(&before, &after, 2.0);
         assert_eq!(figure(&rates, "commands_per_s"), Some(100.0));

@@ -9,6 +9,9 @@ use super::rates::Rates;
 /// Commands that are shown; the rest is in the JSON.
 const COMMANDS: usize = 12;
 
+/// A shard of which there is nothing to say, in the engine's word.
+const HEALTHY: &str = "healthy";
+
 /// Units of bytes, each 1024 of the one before.
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -21,7 +24,7 @@ pub fn tables(rates: &Rates) -> String {
     for shard in rates
         .shards
         .iter()
-        .filter(|shard| shard.health != "ok" || shard.stall != "none")
+        .filter(|shard| shard.health != HEALTHY || shard.stall != "none")
     {
         text += &format!(
             "shard {}: {}, writes wait for: {}\n",
@@ -84,13 +87,10 @@ fn right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-/// A figure's name for people: `wal_bytes_per_s` is "wal/s".
+/// A figure's name for people: `wal_bytes_per_s` is "wal bytes/s".
 fn label(name: &str) -> String {
-    let name = name
-        .replace("_per_s", "/s")
-        .replace("_bytes", "")
-        .replace("_percent", " %");
-    name.replace("_ms", " ms").replace('_', " ")
+    let name = name.replace("_per_s", "/s").replace("_percent", " %");
+    name.replace('_', " ")
 }
 
 fn amount(name: &str, figure: f64) -> String {
@@ -151,7 +151,7 @@ mod tests {
     fn rates() -> Rates {
         let now = Sample::parse(
             "uptime_in_seconds:10\ntotal_commands_processed:12345678\nmemtable_bytes:1572864\n\
-             cmdstat_get:calls=100,usec=250\nshard0:health=ok,stall=none\nshard1:health=read-only,stall=no space\n",
+             cmdstat_get:calls=100,usec=250\nshard0:health=healthy,stall=none\nshard1:health=read-only,stall=no space\n",
         );
         Rates::since_start(&now)
     }
@@ -169,7 +169,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
-        assert!(!text.contains("shard 0") && !text.contains("tables"), "{text}");
+        assert!(
+            !text.contains("shard 0") && !text.contains(" table bytes"),
+            "{text}"
+        );
     }
 
     #[test]
