@@ -288,10 +288,7 @@ impl<I: Io> Core<I> {
     /// As for a read of any shard; `Busy` when too many snapshots are live.
     pub async fn scan(&self, range: ScanRange) -> Result<Page> {
         let snapshot = Snapshot::take(self.0.launch.commits())?;
-        scan_all(range, snapshot.sequence(), self.shards(), async |ops| {
-            self.execute(ops).await
-        })
-        .await
+        scan_all(range, snapshot.sequence(), self.shards(), |ops| self.execute(ops)).await
     }
 
     /// The number of live keys, by walking them all.
@@ -507,11 +504,11 @@ fn serve_at_once<I: Io>(
 }
 
 /// Reads pages from every shard at `at` until the limit is met or the range is exhausted.
-pub(super) async fn scan_all(
+pub(super) async fn scan_all<F: Future<Output = Vec<Outcome>>>(
     mut range: ScanRange,
     at: u64,
     shards: usize,
-    execute: impl AsyncFn(Vec<(u16, Op)>) -> Vec<Outcome>,
+    execute: impl Fn(Vec<(u16, Op)>) -> F,
 ) -> Result<Page> {
     let mut whole = Page::default();
     let mut bytes = 0;
