@@ -43,6 +43,9 @@ pub struct ServeFlags {
     /// Most clients at once; more are turned away [default: 1000].
     #[arg(long, value_name = "N")]
     max_clients: Option<String>,
+    /// Have each core listen on a port of its own, too, by the Redis Cluster protocol [default: no].
+    #[arg(long)]
+    cluster: bool,
     /// Port of the HTTP plane; 0 lets the kernel choose [default: 7380, if it is free].
     #[arg(long, value_name = "PORT")]
     admin_port: Option<String>,
@@ -84,6 +87,11 @@ impl ServeFlags {
                 self.memtable_mib.clone(),
             ),
             ("--max-clients", "limits.clients", self.max_clients.clone()),
+            (
+                "--cluster",
+                "cluster.enabled",
+                self.cluster.then(|| "true".to_owned()),
+            ),
             ("--admin-port", "admin.port", self.admin_port.clone()),
             (
                 "--no-admin",
