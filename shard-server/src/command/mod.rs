@@ -15,6 +15,7 @@ pub mod flush;
 pub mod introspect;
 pub mod keyspace;
 pub mod latency;
+pub mod long_double;
 pub mod memory;
 pub mod object;
 pub mod scan;
