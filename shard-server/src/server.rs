@@ -69,6 +69,8 @@ pub struct Server {
     topology: OnceLock<Topology>,
     now_ms: AtomicU64,
     cursors: Mutex<Cursors>,
+    /// The latest time that any core has seen, in ms since the Unix epoch.
+    latest_ms: AtomicU64,
     started: OnceLock<Duration>,
     stopping: AtomicBool,
     stop: Box<dyn Fn() + Send + Sync>,
@@ -120,6 +122,7 @@ impl Server {
             topology: OnceLock::new(),
             now_ms: AtomicU64::new(0),
             cursors: Mutex::default(),
+            latest_ms: AtomicU64::new(0),
             started: OnceLock::new(),
             stopping: AtomicBool::new(false),
             stop: Box::new(stop),
@@ -140,6 +143,16 @@ impl Server {
     /// How long the server has listened.
     pub fn uptime(&self, now: Duration) -> Duration {
         now.saturating_sub(self.started.get().copied().unwrap_or(now))
+    }
+
+    /// The time that ends are counted from (ms since the Unix epoch): as the machine's clock says, but never earlier than
+    /// any core has seen it. So a clock that is set back does not make what is written now end at once (R18).
+    pub fn latest_ms(&self, wall_ms: u64) -> u64 {
+        let seen_ms = self.latest_ms.load(Ordering::Relaxed);
+        if wall_ms <= seen_ms {
+            return seen_ms;
+        }
+        self.latest_ms.fetch_max(wall_ms, Ordering::Relaxed).max(wall_ms)
     }
 
     /// What the server counts of itself.

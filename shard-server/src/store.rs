@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use corelane::Result;
-use corelane::api::{Core, Op, Outcome, Page, ScanRange, Stats};
+use corelane::api::{Core, Found, Op, Outcome, Page, ScanRange, Stats};
 use corelane::io::Io;
 
 /// One core's door to the whole database. Cheap to clone; stays on its core.
@@ -14,8 +14,8 @@ pub trait Store: Clone + 'static {
     fn core(&self) -> usize;
     /// The shard that owns a key.
     fn shard_of(&self, key: &[u8]) -> u16;
-    /// Looks at a key's value where this core owns it and memory holds it; `None` otherwise.
-    fn read_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R>;
+    /// Looks at a key where this core owns it and memory holds it; `None` otherwise.
+    fn look_resident<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> Option<R>;
     /// Runs requests, in order for each shard, and answers in the order of the requests.
     fn execute(&self, ops: Vec<(u16, Op)>) -> impl Future<Output = Vec<Outcome>>;
     /// One page of a range over all shards, in key order.
@@ -49,8 +49,8 @@ impl<I: Io> Store for Core<I> {
         Self::shard_of(self, key)
     }
 
-    fn read_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
-        self.get_resident(key, look)
+    fn look_resident<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> Option<R> {
+        Self::look_resident(self, key, look)
     }
 
     async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {

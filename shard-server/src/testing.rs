@@ -9,10 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane::api::{Answer, Decision, Durability, Found, Op, Outcome, Page, ScanRange, ShardStats, Stats};
+use corelane::api::{
+    Answer, Batch, Decision, Durability, Found, Op, Outcome, Page, ScanRange, ShardStats, Stats,
+};
 use corelane::codec::batch;
 use corelane::io::Stream;
-use corelane::types::Kind;
+use corelane::types::Content;
 use corelane::{Error, ErrorKind, Result};
 use futures_lite::future::block_on;
 
@@ -33,18 +35,53 @@ pub(crate) fn server() -> Server {
     Server::new(settings, || {})
 }
 
+/// What the store's clock says until somebody sets it: some day in 2023, in ms since the Unix epoch.
+const NOW_MS: u64 = 1_700_000_000_123;
+
+/// A key as the store keeps it.
+#[derive(Default)]
+struct Stored {
+    /// The value, and when it ends; `None` for a tombstone.
+    content: Option<(Vec<u8>, Option<u64>)>,
+    version: u64,
+}
+
+impl Stored {
+    fn found(&self, now_ms: u64) -> Found<'_> {
+        let content = self.content.as_ref();
+        let content = content.filter(|(_, end)| end.is_none_or(|at| now_ms <= at));
+        Found {
+            value: content.map(|(value, _)| value.as_slice()),
+            expires_ms: content.and_then(|(_, end)| *end),
+            version: self.version,
+            now_ms,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inner {
-    data: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
+    data: RefCell<BTreeMap<Vec<u8>, Stored>>,
+    sequence: Cell<u64>,
+    now_ms: Cell<u64>,
     batches: RefCell<Vec<usize>>,
     fail_with: Cell<Option<ErrorKind>>,
     slept: Cell<Duration>,
     random: Cell<u64>,
 }
 
-/// Two shards: keys whose first byte is even, and the others. Only the first is resident here.
-#[derive(Clone, Default)]
+/// Two shards: keys whose first byte is even, and the others. Only the first is resident here. Its clock stands still
+/// until somebody sets it.
+#[derive(Clone)]
 pub(crate) struct MemoryStore(Rc<Inner>);
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let store = Self(Rc::default());
+        store.set_clock(NOW_MS);
+        store
+    }
+}
 
 impl MemoryStore {
     /// How many requests each message to the store had.
@@ -57,46 +94,81 @@ impl MemoryStore {
         self.0.fail_with.set(Some(kind));
     }
 
-    pub(crate) fn put(&self, key: &[u8], value: &[u8]) {
-        self.0.data.borrow_mut().insert(key.to_vec(), value.to_vec());
+    /// It is `now_ms` from now on, in ms since the Unix epoch.
+    pub(crate) fn set_clock(&self, now_ms: u64) {
+        self.0.now_ms.set(now_ms);
     }
 
-    fn run(&self, op: Op) -> Outcome {
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) {
+        self.write(key.to_vec(), Some((value.to_vec(), None)));
+    }
+
+    fn write(&self, key: Vec<u8>, content: Option<(Vec<u8>, Option<u64>)>) -> u64 {
+        let version = self.0.sequence.get() + 1;
+        self.0.sequence.set(version);
+        let stored = Stored { content, version };
+        self.0.data.borrow_mut().insert(key, stored);
+        version
+    }
+
+    fn look<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> R {
+        let data = self.0.data.borrow();
+        let absent = Stored::default();
+        look(data.get(key).unwrap_or(&absent).found(self.0.now_ms.get()))
+    }
+
+    fn write_all(&self, batch: &Batch) -> u64 {
+        let mut last = 0;
+        apply_batch(batch, |key, content| last = self.write(key.to_vec(), content));
+        last
+    }
+
+    fn run(&self, shard: u16, op: Op) -> Outcome {
         if let Some(kind) = self.0.fail_with.get() {
             return Err(Error::new(kind, "testing", "it was told to fail"));
         }
-        let mut data = self.0.data.borrow_mut();
         match op {
-            Op::Get { key, .. } => Ok(Answer::Value(data.get(&key).cloned())),
-            Op::Write { batch: written, .. } => {
-                for op in batch::ops(written.encoded()) {
-                    let op = op.expect("the server encodes what can be read");
-                    match op.kind {
-                        Kind::Put => data.insert(op.key.to_vec(), op.value.to_vec()),
-                        Kind::Tombstone => data.remove(op.key),
-                        Kind::PutUntil => unreachable!("the server writes no value that ends"),
-                    };
-                }
-                Ok(Answer::Written(1))
+            Op::Get { key, .. } => Ok(Answer::Value(
+                self.look(&key, |found| found.value.map(<[u8]>::to_vec)),
+            )),
+            Op::Look { key, look } => {
+                self.look(&key, look);
+                Ok(Answer::Done)
             }
+            Op::Write { batch, .. } => Ok(Answer::Written(self.write_all(&batch))),
             Op::Update { key, apply, .. } => {
-                let value = data.get(&key).map(Vec::as_slice);
-                let found = Found {
-                    value,
-                    expires_ms: None,
-                    version: u64::from(value.is_some()),
-                    now_ms: 0,
-                };
-                match apply(found) {
-                    Decision::Put(value) => data.insert(key, value),
-                    Decision::PutUntil(..) => unreachable!("the server writes no value that ends"),
-                    Decision::Delete => data.remove(&key),
+                let content = match self.look(&key, apply) {
+                    Decision::Put(value) => Some((value, None)),
+                    Decision::PutUntil(value, at) => Some((value, Some(at))),
+                    Decision::Delete => None,
                     Decision::Keep => return Ok(Answer::Written(0)),
                 };
-                Ok(Answer::Written(1))
+                Ok(Answer::Written(self.write(key, content)))
+            }
+            Op::Transact { keys, apply, .. } => {
+                assert!(keys.iter().all(|key| self.shard_of(key) == shard), "of one shard");
+                let batch = {
+                    let (data, absent) = (self.0.data.borrow(), Stored::default());
+                    let found = keys.iter().map(|key| data.get(key).unwrap_or(&absent));
+                    let found: Vec<_> = found.map(|stored| stored.found(self.0.now_ms.get())).collect();
+                    apply(&found)
+                };
+                Ok(Answer::Written(self.write_all(&batch)))
             }
             other => unreachable!("a connection does not send {other:?}"),
         }
+    }
+}
+
+/// Shows each operation of a batch: the key, and what is put there up to when, `None` where it is removed.
+pub(crate) fn apply_batch(written: &Batch, mut show: impl FnMut(&[u8], Option<(Vec<u8>, Option<u64>)>)) {
+    for op in batch::ops(written.encoded()) {
+        let op = op.expect("the server encodes what can be read");
+        let content = Content::of(op.kind, op.value);
+        show(
+            op.key,
+            content.map(|content| (content.value.to_vec(), content.expires_ms)),
+        );
     }
 }
 
@@ -109,14 +181,14 @@ impl Store for MemoryStore {
         u16::from(key.first().is_some_and(|byte| byte % 2 == 1))
     }
 
-    fn read_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+    fn look_resident<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> Option<R> {
         let failing = self.0.fail_with.get().is_some();
-        (!failing && self.shard_of(key) == 0).then(|| look(self.0.data.borrow().get(key).map(Vec::as_slice)))
+        (!failing && self.shard_of(key) == 0).then(|| self.look(key, look))
     }
 
     async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
         self.0.batches.borrow_mut().push(ops.len());
-        ops.into_iter().map(|(_, op)| self.run(op)).collect()
+        ops.into_iter().map(|(shard, op)| self.run(shard, op)).collect()
     }
 
     async fn scan(&self, range: ScanRange) -> Result<Page> {
@@ -124,11 +196,14 @@ impl Store for MemoryStore {
         let mut page = Page::default();
         let mut bytes = 0;
         let mut within = data.range((range.start, range.end));
-        while let Some((key, value)) = if range.reverse {
+        while let Some((key, stored)) = if range.reverse {
             within.next_back()
         } else {
             within.next()
         } {
+            let Some(value) = stored.found(self.0.now_ms.get()).value else {
+                continue;
+            };
             if page.entries.len() == range.limit || bytes >= range.bytes_limit {
                 page.resume = page.entries.last().map(|(key, _)| key.to_vec());
                 break;
@@ -141,7 +216,11 @@ impl Store for MemoryStore {
     }
 
     async fn count(&self) -> Result<u64> {
-        Ok(self.0.data.borrow().len() as u64)
+        let (data, now_ms) = (self.0.data.borrow(), self.0.now_ms.get());
+        Ok(data
+            .values()
+            .filter(|stored| stored.found(now_ms).value.is_some())
+            .count() as u64)
     }
 
     async fn stats(&self) -> Result<Stats> {
@@ -155,7 +234,7 @@ impl Store for MemoryStore {
     }
 
     fn wall_clock_ms(&self) -> u64 {
-        1_700_000_000_123
+        self.0.now_ms.get()
     }
 
     /// A splitmix of a counter: the same in every run.

@@ -43,6 +43,24 @@ impl Failure {
     /// Too many secrets are being checked.
     pub const BUSY_AUTH: Self =
         Self::fixed("ERR too many authentications are under way; try again in a second");
+    /// A number with a fraction was wanted.
+    pub const NOT_A_FLOAT: Self = Self::fixed("ERR value is not a valid float");
+    /// The sum of numbers with fractions has no digits.
+    pub const NOT_FINITE: Self = Self::fixed("ERR increment would produce NaN or Infinity");
+    /// A value would be longer than the longest argument.
+    pub const TOO_LONG: Self = Self::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    /// A place in a value that cannot be.
+    pub const OFFSET: Self = Self::fixed("ERR offset is out of range");
+    /// A place of a bit that cannot be.
+    pub const BIT_OFFSET: Self = Self::fixed("ERR bit offset is not an integer or out of range");
+    /// A bit that is neither 0 nor 1.
+    pub const BIT: Self = Self::fixed("ERR bit is not an integer or out of range");
+    /// The same, as `BITPOS` says it.
+    pub const BIT_ARGUMENT: Self = Self::fixed("ERR The bit argument must be 1 or 0.");
+    /// The key to be renamed is not there.
+    pub const NO_SUCH_KEY: Self = Self::fixed("ERR no such key");
+    /// A copy onto itself.
+    pub const SAME_OBJECT: Self = Self::fixed("ERR source and destination objects are the same");
     /// There is one database.
     pub const DB_INDEX: Self = Self::fixed("ERR DB index is out of range");
     /// Keys of several shards where one is needed.
@@ -85,6 +103,26 @@ impl Failure {
     /// The key's slot is served at another address; an empty host stands for the one that the client used.
     pub fn moved(slot: u16, host: &str, port: u16) -> Self {
         Self(format!("MOVED {slot} {host}:{port}").into())
+    }
+
+    /// A time that is not above zero or cannot be reached, given to `command` (in lower case).
+    pub fn expire_time(command: &str) -> Self {
+        Self(format!("ERR invalid expire time in '{command}' command").into())
+    }
+
+    /// An option that `EXPIRE` does not have.
+    pub fn unsupported_option(option: &[u8]) -> Self {
+        Self::err(format_args!(
+            "Unsupported option {}",
+            quoted(option, QUOTED_BYTES)
+        ))
+    }
+
+    /// Redis has this command (in lower case), this server does not.
+    pub fn unsupported(command: &str) -> Self {
+        Self::err(format_args!(
+            "'{command}' is a command of Redis that this server does not support; it keeps strings only"
+        ))
     }
 
     /// There is no such command.

@@ -1,14 +1,24 @@
-//! What each command asks for: its shape ([`Spec`]), and from its arguments an [`Action`].
+//! What each command asks for: its shape ([`Spec`]), and what runs it ([`Run`]).
 //!
-//! A handler is pure: it looks at the arguments and at the client's own state, and either writes its answer or says
-//! what the store has to do. The pipeline does it, together with what the neighbours asked for.
+//! A command **on keys** is one pure function over a [`View`] of its keys: it runs on the core that owns them, alone or
+//! in a transaction, and writes its answer there. A **local** command looks at the arguments and at the client's own
+//! state, and either writes its answer or says what is to be done ([`Action`]); the pipeline does it, together with what
+//! the neighbours asked for.
+//!
+//! ```text
+//! bytes ─> arguments ─> Spec ─┬─ Local: Call ──────────> Action            this core, at once
+//!                             ├─ Keyed: Request + View ─> reply + changes  the core that owns the keys
+//!                             └─ Faster: Call ──────────> Action, or Keyed  outside of transactions
+//! ```
 
 pub mod auth;
+pub mod bits;
 pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod debug;
+pub mod expiry;
 pub mod facts;
 pub mod failure;
 pub mod flush;
@@ -17,16 +27,21 @@ pub mod keyspace;
 pub mod latency;
 pub mod long_double;
 pub mod memory;
+pub mod numbers;
 pub mod object;
+pub mod options;
+pub mod ranges;
+pub mod request;
 pub mod scan;
 pub mod server;
 pub mod slowlog;
 pub mod strings;
 pub mod subcommand;
 pub mod table;
+pub mod unsupported;
+pub mod view;
 
-use corelane::api::Durability;
-use corelane::api::{Op, UpdateFn};
+use corelane::api::{Durability, Op};
 
 use crate::query::Query;
 use crate::resp::request::Arguments;
@@ -34,18 +49,35 @@ use crate::server::Server;
 use crate::session::Session;
 
 pub use failure::Failure;
+pub use request::{Owned, Request};
+pub use view::View;
 
-/// What a handler sees.
+/// What the handler of a local command sees.
 #[derive(Debug)]
 pub struct Call<'a> {
+    /// The command.
+    pub spec: &'static Spec,
     /// The arguments, the command's name first; their number fits the arity.
     pub arguments: Arguments<'a>,
     /// The client.
     pub session: &'a mut Session,
     /// The process.
     pub server: &'a Server,
+    /// The time, in ms since the Unix epoch, as of when the round began.
+    pub now_ms: u64,
     /// Where an answer that needs no store is appended.
     pub out: &'a mut Vec<u8>,
+}
+
+impl<'a> Call<'a> {
+    /// The command line alone.
+    pub fn request(&self) -> Request<'a> {
+        Request {
+            spec: self.spec,
+            arguments: self.arguments,
+            protocol: self.session.protocol,
+        }
+    }
 }
 
 /// What is to be done for a command.
@@ -65,21 +97,50 @@ pub enum Action {
     Delete,
     /// Send this to the one shard that owns all the keys, and answer in this shape.
     Write(Op, Shape),
+    /// Run the command's function over its keys.
+    Keyed,
     /// Ask once everything before it was answered.
     Query(Query),
 }
 
-/// How the outcome of a write becomes an answer.
+/// How the outcome of a request to the store becomes an answer.
 #[derive(Debug)]
 pub enum Shape {
     /// `OK`.
     Ok,
-    /// `OK` if something was written, else null.
-    OkIfWritten,
-    /// The number that the update reports.
-    Number(oneshot::Receiver<Result<i64, Failure>>),
-    /// The value that the update found.
-    Previous(oneshot::Receiver<Option<Vec<u8>>>),
+    /// What the command's function wrote on the core that owns the keys.
+    Reply(oneshot::Receiver<Reply>),
+}
+
+/// What a command's function answered.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// The answer, as it goes to the client.
+    pub bytes: Vec<u8>,
+    /// Whether it is an error.
+    pub failed: bool,
+    /// Looks that found their key.
+    pub hits: u64,
+    /// Looks that did not.
+    pub misses: u64,
+}
+
+/// The function of a local command.
+pub type Local = fn(&mut Call<'_>) -> Result<Action, Failure>;
+
+/// The function of a command on keys. It appends its answer; where it fails it has changed nothing.
+pub type Keyed = fn(&Request<'_>, &mut View<'_>, &mut Vec<u8>) -> Result<(), Failure>;
+
+/// What runs a command.
+#[derive(Debug, Clone, Copy)]
+pub enum Run {
+    /// On this core.
+    Local(Local),
+    /// On the core that owns the keys.
+    Keyed(Keyed),
+    /// As [`Run::Keyed`], with a shorter way for outside of transactions. The shorter way answers [`Action::Keyed`] where
+    /// there is none for these arguments.
+    Faster(Local, Keyed),
 }
 
 /// One command as clients know it.
@@ -97,8 +158,8 @@ pub struct Spec {
     pub group: &'static str,
     /// What it is for, in one line.
     pub summary: &'static str,
-    /// What it asks for.
-    pub run: fn(&mut Call<'_>) -> Result<Action, Failure>,
+    /// What runs it.
+    pub run: Run,
 }
 
 /// Where the keys of a command are among its arguments.
@@ -123,6 +184,12 @@ impl Keys {
     pub const ONE: Self = Self {
         first: 1,
         last: 1,
+        step: 1,
+    };
+    /// Two keys, the first two arguments.
+    pub const TWO: Self = Self {
+        first: 1,
+        last: 2,
         step: 1,
     };
     /// Every argument is a key.
@@ -151,6 +218,33 @@ impl Keys {
 }
 
 impl Spec {
+    /// The same command with a shorter way for outside of transactions.
+    ///
+    /// # Panics
+    /// For a command that is not on keys.
+    pub const fn or_faster(self, shorter: Local) -> Self {
+        match self.run {
+            Run::Keyed(run) => Self {
+                run: Run::Faster(shorter, run),
+                ..self
+            },
+            _ => panic!("only a command on keys can be run in two ways"),
+        }
+    }
+
+    /// The command's function over its keys; `None` for a local command.
+    pub fn keyed(&self) -> Option<Keyed> {
+        match self.run {
+            Run::Local(_) => None,
+            Run::Keyed(run) | Run::Faster(_, run) => Some(run),
+        }
+    }
+
+    /// Whether it may write.
+    pub fn writes(&self) -> bool {
+        self.flags.contains(&"write")
+    }
+
     /// Whether a command line of `count` arguments, the name included, has the right length.
     pub fn takes(&self, count: usize) -> bool {
         takes(self.arity, count)
@@ -161,19 +255,6 @@ impl Spec {
 pub fn takes(arity: i32, count: usize) -> bool {
     let named = usize::try_from(arity.unsigned_abs()).unwrap_or(usize::MAX);
     if arity < 0 { count >= named } else { count == named }
-}
-
-/// An update of the first key.
-fn update(call: &Call<'_>, apply: UpdateFn, shape: Shape) -> Action {
-    let key = call.arguments.at(1).to_vec();
-    Action::Write(
-        Op::Update {
-            key,
-            apply,
-            durability: durability(call),
-        },
-        shape,
-    )
 }
 
 fn durability(call: &Call<'_>) -> Durability {
@@ -189,6 +270,7 @@ mod tests {
         let places = |keys: Keys, count| keys.places(count).collect::<Vec<_>>();
         assert_eq!(places(Keys::NONE, 5), Vec::<usize>::new());
         assert_eq!(places(Keys::ONE, 3), [1]);
+        assert_eq!(places(Keys::TWO, 5), [1, 2]);
         assert_eq!(places(Keys::ALL, 4), [1, 2, 3]);
         assert_eq!(places(Keys::PAIRS, 5), [1, 3]);
     }

@@ -1,32 +1,18 @@
-//! Commands on one string value: `GET`, `SET`, `MGET`, `MSET`, `INCR` and its kin.
+//! Commands on whole string values: `GET`, `SET` and their kin, of one key or of many.
+//!
+//! Each is a function over the view of its keys. `GET`, `MGET`, `MSET` and `SET` without a condition also have a shorter
+//! way for outside of transactions: one lookup a key, or one write that reads nothing first.
 
-use corelane::api::{Batch, Decision, Op, UpdateFn};
+use corelane::api::{Batch, Op};
 
-use super::table::{READ, WRITE, WRITE_FAST, spec};
-use super::{Action, Call, Failure, Keys, Shape, Spec, durability, update};
-use crate::resp::number::parse_i64;
+use super::options::{Clause, Condition, Grammar, MILLISECONDS, Options, SECONDS, Time};
+use super::table::{READ, WRITE, WRITE_FAST, keyed};
+use super::{Action, Call, Failure, Keys, Request, Shape, Spec, View, durability};
+use crate::resp::reply;
 
 /// The commands of this file.
 pub static COMMANDS: &[Spec] = &[
-    spec(
-        "decr",
-        2,
-        WRITE_FAST,
-        Keys::ONE,
-        "string",
-        "Takes one from the number of a key.",
-        decr,
-    ),
-    spec(
-        "decrby",
-        3,
-        WRITE_FAST,
-        Keys::ONE,
-        "string",
-        "Takes from the number of a key.",
-        decrby,
-    ),
-    spec(
+    keyed(
         "get",
         2,
         READ,
@@ -34,26 +20,36 @@ pub static COMMANDS: &[Spec] = &[
         "string",
         "Returns the value of a key.",
         get,
-    ),
-    spec(
-        "incr",
+    )
+    .or_faster(|_| Ok(Action::Value)),
+    keyed(
+        "getdel",
         2,
-        WRITE_FAST,
+        &["write", "fast"],
         Keys::ONE,
         "string",
-        "Adds one to the number of a key.",
-        incr,
+        "Returns the value of a key and deletes it.",
+        getdel,
     ),
-    spec(
-        "incrby",
+    keyed(
+        "getex",
+        -2,
+        &["write", "fast"],
+        Keys::ONE,
+        "string",
+        "Returns the value of a key and sets when it ends.",
+        getex,
+    ),
+    keyed(
+        "getset",
         3,
         WRITE_FAST,
         Keys::ONE,
         "string",
-        "Adds to the number of a key.",
-        incrby,
+        "Sets the value of a key and returns the one before.",
+        getset,
     ),
-    spec(
+    keyed(
         "mget",
         -2,
         READ,
@@ -61,8 +57,9 @@ pub static COMMANDS: &[Spec] = &[
         "string",
         "Returns the values of keys.",
         mget,
-    ),
-    spec(
+    )
+    .or_faster(|_| Ok(Action::Values)),
+    keyed(
         "mset",
         -3,
         WRITE,
@@ -70,8 +67,28 @@ pub static COMMANDS: &[Spec] = &[
         "string",
         "Sets keys of one shard at once.",
         mset,
+    )
+    .or_faster(mset_unread),
+    keyed(
+        "msetnx",
+        -3,
+        WRITE,
+        Keys::PAIRS,
+        "string",
+        "Sets keys of one shard at once where none of them is there.",
+        msetnx,
     ),
-    spec(
+    keyed(
+        "psetex",
+        4,
+        WRITE,
+        Keys::ONE,
+        "string",
+        "Sets the value of a key and its end in milliseconds.",
+        psetex,
+    )
+    .or_faster(psetex_unread),
+    keyed(
         "set",
         -3,
         WRITE,
@@ -79,87 +96,132 @@ pub static COMMANDS: &[Spec] = &[
         "string",
         "Sets the value of a key.",
         set,
+    )
+    .or_faster(set_unread),
+    keyed(
+        "setex",
+        4,
+        WRITE,
+        Keys::ONE,
+        "string",
+        "Sets the value of a key and its end in seconds.",
+        setex,
+    )
+    .or_faster(setex_unread),
+    keyed(
+        "setnx",
+        3,
+        WRITE_FAST,
+        Keys::ONE,
+        "string",
+        "Sets the value of a key that is not there.",
+        setnx,
     ),
 ];
 
+/// Appends the value of `key` as an answer, null where it is not there.
+fn answer_value(request: &Request<'_>, key: &[u8], view: &View<'_>, out: &mut Vec<u8>) {
+    match view.get(key) {
+        Some(item) => reply::bulk(out, item.value),
+        None => reply::null(out, request.protocol),
+    }
+}
+
 /// `GET key`.
-pub fn get(_: &mut Call<'_>) -> Result<Action, Failure> {
-    Ok(Action::Value)
+pub fn get(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    answer_value(request, request.key(), view, out);
+    Ok(())
 }
 
 /// `MGET key [key …]`.
-pub fn mget(_: &mut Call<'_>) -> Result<Action, Failure> {
-    Ok(Action::Values)
+pub fn mget(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    reply::array(out, request.arguments.count() - 1);
+    for key in request.keys() {
+        answer_value(request, key, view, out);
+    }
+    Ok(())
 }
 
-/// When `SET` writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Always,
-    IfAbsent,
-    IfPresent,
+/// `GETDEL key`.
+pub fn getdel(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    answer_value(request, request.key(), view, out);
+    view.remove(request.key());
+    Ok(())
 }
 
-/// `SET key value [NX | XX] [GET] [KEEPTTL]`. Expiry options are refused by name until the engine keeps times;
-/// `KEEPTTL` keeps what no key has yet.
-pub fn set(call: &mut Call<'_>) -> Result<Action, Failure> {
-    let (mut condition, mut previous) = (Condition::Always, false);
-    for option in call.arguments.from(3) {
-        let wanted = match option.to_ascii_uppercase().as_slice() {
-            b"NX" => Condition::IfAbsent,
-            b"XX" => Condition::IfPresent,
-            b"GET" => {
-                previous = true;
-                continue;
-            }
-            b"KEEPTTL" => continue,
-            b"EX" | b"PX" | b"EXAT" | b"PXAT" => {
-                let option = String::from_utf8_lossy(option);
-                return Err(Failure::err(format_args!(
-                    "SET with {option} is not supported yet: keys do not expire"
-                )));
-            }
-            _ => return Err(Failure::SYNTAX),
-        };
-        if condition != Condition::Always && condition != wanted {
-            return Err(Failure::SYNTAX);
-        }
-        condition = wanted;
-    }
-    let (key, value) = (call.arguments.at(1), call.arguments.at(2));
-    if condition == Condition::Always && !previous {
-        let mut batch = Batch::new();
-        batch.put(key, value)?;
-        return Ok(write(call, batch));
-    }
-    let value = value.to_vec();
-    let decide = move |present: bool| match condition {
-        Condition::IfAbsent if present => Decision::Keep,
-        Condition::IfPresent if !present => Decision::Keep,
-        _ => Decision::Put(value),
+/// `GETEX key [PERSIST | EX s | PX ms | EXAT s | PXAT ms]`.
+pub fn getex(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let options = Options::parse(request.arguments, 2, Grammar::GetEx)?;
+    let Some(item) = view.get(request.key()) else {
+        reply::null(out, request.protocol);
+        return Ok(());
     };
-    if !previous {
-        let apply: UpdateFn = Box::new(move |now| decide(now.value.is_some()));
-        return Ok(update(call, apply, Shape::OkIfWritten));
+    // Redis looks at the time only where there is a key for it.
+    let until = options
+        .time
+        .map(|time| time.resolve(view.now_ms(), request.spec.name));
+    let until = until.transpose()?;
+    reply::bulk(out, item.value);
+    let ends = item.expires_ms.is_some();
+    if until.is_some() || (options.persist && ends) {
+        view.set_expiry(request.key(), until);
     }
-    let (report, found) = oneshot::channel();
-    let apply: UpdateFn = Box::new(move |now| {
-        // A client that went away does not wait for it.
-        let _ = report.send(now.value.map(<[u8]>::to_vec));
-        decide(now.value.is_some())
-    });
-    Ok(update(call, apply, Shape::Previous(found)))
+    Ok(())
 }
 
-/// `MSET key value [key value …]`: all or nothing, so its keys must be of one shard.
-pub fn mset(call: &mut Call<'_>) -> Result<Action, Failure> {
-    if call.arguments.count().is_multiple_of(2) {
-        return Err(Failure::arity("mset"));
+/// `GETSET key value`.
+pub fn getset(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    answer_value(request, request.key(), view, out);
+    view.put(request.key(), request.arguments.at(2).to_vec(), None);
+    Ok(())
+}
+
+/// `SET key value [NX | XX] [GET] [KEEPTTL | EX s | PX ms | EXAT s | PXAT ms]`.
+pub fn set(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let options = Options::parse(request.arguments, 3, Grammar::Set)?;
+    let key = request.key();
+    let until = options
+        .time
+        .map(|time| time.resolve(view.now_ms(), request.spec.name));
+    let until = until.transpose()?;
+    let needs_look = options.previous || options.keep || options.condition != Condition::Always;
+    let before = if needs_look { view.get(key) } else { None };
+    let writes = match options.condition {
+        Condition::Always => true,
+        Condition::IfAbsent => before.is_none(),
+        Condition::IfPresent => before.is_some(),
+    };
+    match (options.previous, before) {
+        (true, Some(item)) => reply::bulk(out, item.value),
+        (true, None) => reply::null(out, request.protocol),
+        (false, _) if writes => reply::simple(out, "OK"),
+        (false, _) => reply::null(out, request.protocol),
     }
+    if writes {
+        let kept = before.filter(|_| options.keep).and_then(|item| item.expires_ms);
+        view.put(key, request.arguments.at(2).to_vec(), until.or(kept));
+    }
+    Ok(())
+}
+
+/// `SET` as one write that reads nothing, where its answer does not depend on what is there.
+fn set_unread(call: &mut Call<'_>) -> Result<Action, Failure> {
+    let options = Options::parse(call.arguments, 3, Grammar::Set)?;
+    if options.previous || options.keep || options.condition != Condition::Always {
+        return Ok(Action::Keyed);
+    }
+    let until = options.time.map(|time| time.resolve(call.now_ms, call.spec.name));
+    write_one(call, 2, until.transpose()?)
+}
+
+/// A write of the argument at `value` to the first key.
+fn write_one(call: &Call<'_>, value: usize, until: Option<u64>) -> Result<Action, Failure> {
+    let (key, value) = (call.arguments.at(1), call.arguments.at(value));
     let mut batch = Batch::new();
-    for place in (1..call.arguments.count()).step_by(2) {
-        batch.put(call.arguments.at(place), call.arguments.at(place + 1))?;
-    }
+    match until {
+        Some(at) => batch.put_until(key, value, at)?,
+        None => batch.put(key, value)?,
+    };
     Ok(write(call, batch))
 }
 
@@ -171,63 +233,90 @@ fn write(call: &Call<'_>, batch: Batch) -> Action {
     Action::Write(op, Shape::Ok)
 }
 
-/// `INCR key`.
-pub fn incr(call: &mut Call<'_>) -> Result<Action, Failure> {
-    Ok(add(call, 1))
+/// `SETEX key seconds value`.
+pub fn setex(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    set_for(request, SECONDS, view, out)
 }
 
-/// `DECR key`.
-pub fn decr(call: &mut Call<'_>) -> Result<Action, Failure> {
-    Ok(add(call, -1))
+/// `PSETEX key milliseconds value`.
+pub fn psetex(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    set_for(request, MILLISECONDS, view, out)
 }
 
-/// `INCRBY key n`.
-pub fn incrby(call: &mut Call<'_>) -> Result<Action, Failure> {
-    let by = parse_i64(call.arguments.at(2)).ok_or(Failure::NOT_AN_INTEGER)?;
-    Ok(add(call, by))
+fn set_for(
+    request: &Request<'_>,
+    clause: Clause,
+    view: &mut View<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let text = request.arguments.at(2);
+    let time = Time { clause, text };
+    let until = time.resolve(view.now_ms(), request.spec.name)?;
+    view.put(request.key(), request.arguments.at(3).to_vec(), Some(until));
+    reply::simple(out, "OK");
+    Ok(())
 }
 
-/// `DECRBY key n`.
-pub fn decrby(call: &mut Call<'_>) -> Result<Action, Failure> {
-    let by = parse_i64(call.arguments.at(2)).ok_or(Failure::NOT_AN_INTEGER)?;
-    let by = by.checked_neg().ok_or(Failure::DECREMENT_OVERFLOW)?;
-    Ok(add(call, by))
+fn setex_unread(call: &mut Call<'_>) -> Result<Action, Failure> {
+    set_for_unread(call, SECONDS)
 }
 
-/// Adds to the number in the first key, on the core that owns it.
-fn add(call: &Call<'_>, by: i64) -> Action {
-    let (report, sum) = oneshot::channel();
-    let apply: UpdateFn = Box::new(move |now| {
-        let result = sum_of(now.value, by);
-        let decision = match &result {
-            Ok(n) => Decision::Put(n.to_string().into_bytes()),
-            Err(_) => Decision::Keep,
-        };
-        // A client that went away does not wait for it.
-        let _ = report.send(result);
-        decision
-    });
-    update(call, apply, Shape::Number(sum))
+fn psetex_unread(call: &mut Call<'_>) -> Result<Action, Failure> {
+    set_for_unread(call, MILLISECONDS)
 }
 
-/// What an absent or present number becomes when `by` is added.
-fn sum_of(present: Option<&[u8]>, by: i64) -> Result<i64, Failure> {
-    let now = present
-        .map_or(Some(0), parse_i64)
-        .ok_or(Failure::NOT_AN_INTEGER)?;
-    now.checked_add(by).ok_or(Failure::OVERFLOW)
+fn set_for_unread(call: &Call<'_>, clause: Clause) -> Result<Action, Failure> {
+    let text = call.arguments.at(2);
+    let until = Time { clause, text }.resolve(call.now_ms, call.spec.name)?;
+    write_one(call, 3, Some(until))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_are_those_of_redis() {
-        assert_eq!(sum_of(None, 5), Ok(5));
-        assert_eq!(sum_of(Some(b"-3"), 1), Ok(-2));
-        assert_eq!(sum_of(Some(b"9223372036854775807"), 1), Err(Failure::OVERFLOW));
-        assert_eq!(sum_of(Some(b" 3"), 1), Err(Failure::NOT_AN_INTEGER));
-        assert_eq!(sum_of(Some(b""), 1), Err(Failure::NOT_AN_INTEGER));
+/// `SETNX key value`.
+pub fn setnx(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let absent = view.get(request.key()).is_none();
+    if absent {
+        view.put(request.key(), request.arguments.at(2).to_vec(), None);
     }
+    reply::integer(out, i64::from(absent));
+    Ok(())
+}
+
+/// The keys of `MSET` and `MSETNX`, each with its value.
+fn pairs<'a>(request: &Request<'a>) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a>, Failure> {
+    let arguments = request.arguments;
+    if arguments.count().is_multiple_of(2) {
+        return Err(Failure::arity(request.spec.name));
+    }
+    let places = (1..arguments.count()).step_by(2);
+    Ok(places.map(move |place| (arguments.at(place), arguments.at(place + 1))))
+}
+
+/// `MSET key value [key value …]`: all or nothing, so its keys must be of one shard.
+pub fn mset(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    for (key, value) in pairs(request)? {
+        view.put(key, value.to_vec(), None);
+    }
+    reply::simple(out, "OK");
+    Ok(())
+}
+
+/// `MSET` as one write that reads nothing.
+fn mset_unread(call: &mut Call<'_>) -> Result<Action, Failure> {
+    let mut batch = Batch::new();
+    for (key, value) in pairs(&call.request())? {
+        batch.put(key, value)?;
+    }
+    Ok(write(call, batch))
+}
+
+/// `MSETNX key value [key value …]`.
+pub fn msetnx(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let free = pairs(request)?.all(|(key, _)| view.get(key).is_none());
+    if free {
+        for (key, value) in pairs(request)? {
+            view.put(key, value.to_vec(), None);
+        }
+    }
+    reply::integer(out, i64::from(free));
+    Ok(())
 }

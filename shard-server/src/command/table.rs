@@ -2,15 +2,13 @@
 
 use std::sync::LazyLock;
 
-use super::{Action, Failure};
+use super::{Keyed, Keys, Local, Run, Spec};
 use super::{
-    Call, Keys, Spec, auth, client, cluster, config, connection, debug, flush, introspect, keyspace, latency,
-    memory, object, scan, server, slowlog, strings,
+    auth, bits, client, cluster, config, connection, debug, expiry, flush, introspect, keyspace, latency,
+    memory, numbers, object, ranges, scan, server, slowlog, strings,
 };
 
-type Run = fn(&mut Call<'_>) -> Result<Action, Failure>;
-
-/// A row of the table.
+/// A row of the table: a command that this core runs.
 pub const fn spec(
     name: &'static str,
     arity: i32,
@@ -18,7 +16,7 @@ pub const fn spec(
     keys: Keys,
     group: &'static str,
     summary: &'static str,
-    run: Run,
+    run: Local,
 ) -> Spec {
     Spec {
         name,
@@ -27,7 +25,28 @@ pub const fn spec(
         keys,
         group,
         summary,
-        run,
+        run: Run::Local(run),
+    }
+}
+
+/// A row of the table: a command that the core that owns its keys runs.
+pub const fn keyed(
+    name: &'static str,
+    arity: i32,
+    flags: &'static [&'static str],
+    keys: Keys,
+    group: &'static str,
+    summary: &'static str,
+    run: Keyed,
+) -> Spec {
+    Spec {
+        name,
+        arity,
+        flags,
+        keys,
+        group,
+        summary,
+        run: Run::Keyed(run),
     }
 }
 
@@ -52,17 +71,21 @@ pub const STALE: &[&str] = &["loading", "stale"];
 pub static ALL: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
     let groups = [
         auth::COMMANDS,
+        bits::COMMANDS,
         client::COMMANDS,
         cluster::COMMANDS,
         connection::COMMANDS,
         config::COMMANDS,
         debug::COMMANDS,
+        expiry::COMMANDS,
         flush::COMMANDS,
         introspect::COMMANDS,
         keyspace::COMMANDS,
         latency::COMMANDS,
         memory::COMMANDS,
+        numbers::COMMANDS,
         object::COMMANDS,
+        ranges::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,
         slowlog::COMMANDS,
@@ -82,8 +105,16 @@ pub fn place(name: &str) -> Option<u16> {
     u16::try_from(place).ok()
 }
 
+/// The number of a command: its place in [`ALL`].
+pub type Number = u16;
+
 /// The command of this name, in whatever case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
+    find_numbered(name).map(|(_, spec)| spec)
+}
+
+/// The command of this name, in whatever case, and its number.
+pub fn find_numbered(name: &[u8]) -> Option<(Number, &'static Spec)> {
     let mut lower = [0; LONGEST];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
@@ -91,7 +122,7 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
     let place = ALL
         .binary_search_by(|spec| spec.name.as_bytes().cmp(lower))
         .ok()?;
-    Some(ALL[place])
+    Some((Number::try_from(place).ok()?, ALL[place]))
 }
 
 #[cfg(test)]
@@ -110,6 +141,13 @@ mod tests {
         }
         for spec in ALL.iter() {
             assert!(spec.name.len() <= LONGEST && spec.arity != 0);
+            // A command on keys runs where its keys are, and a lookup runs without a write.
+            assert!(spec.keyed().is_none() || spec.keys.first == 1, "{}", spec.name);
+            assert!(
+                !(spec.writes() && spec.flags.contains(&"readonly")),
+                "{}",
+                spec.name
+            );
             assert_eq!(find(spec.name.to_uppercase().as_bytes()).unwrap().name, spec.name);
             assert_eq!(ALL[usize::from(place(spec.name).unwrap())].name, spec.name);
         }

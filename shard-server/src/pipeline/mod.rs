@@ -14,25 +14,28 @@
 //! The number of requests in a round follows the size of the answers: it doubles while they are small and falls when
 //! they are large.
 
+mod begin;
+mod keyed;
+mod keys;
 mod replies;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use corelane::api::{Decision, Op};
-use corelane::types::MAX_KEY_BYTES;
+use corelane::api::Op;
 
-use crate::auth::permit;
-use crate::command::{Action, Call, Failure, Keys, Spec, table};
+use crate::command::Spec;
+use crate::command::table::Number;
 use crate::output::Output;
 use crate::query::{self, Flow, Query};
 use crate::resp::guard::Bounds;
-use crate::resp::reply;
 use crate::resp::request::{Found, Reader};
 use crate::server::Server;
 use crate::session::Session;
 use crate::store::Store;
-use replies::{Piece, Replies};
+use crate::telemetry::slow::{self, SlowEntry};
+use replies::Replies;
 
 /// Most commands of a round.
 const MAX_COMMANDS: u64 = 1024;
@@ -65,6 +68,7 @@ enum Each {
 
 /// A command of many keys, under way.
 struct Running {
+    number: Number,
     each: Each,
     /// The argument that comes next.
     next: usize,
@@ -97,8 +101,21 @@ pub struct Round {
 /// What beginning a command leads to.
 enum Step {
     Next,
-    Query(Query),
+    Running,
+    Last(Number, Last),
     Close,
+}
+
+/// What is done at the end of a round, once everything before it was answered.
+enum Last {
+    Query(Query),
+}
+
+/// A command that the table knows, and whose arguments it allows.
+#[derive(Clone, Copy)]
+struct Known {
+    number: Number,
+    spec: &'static Spec,
 }
 
 /// The commands of one connection on their way to the store and back.
@@ -115,8 +132,12 @@ pub struct Pipeline<S> {
     /// Commands begun in this round.
     commands: u64,
     /// The last one that the table knows, and the one that `CLIENT LIST` shows.
-    last: Option<&'static Spec>,
-    shown: Option<&'static Spec>,
+    last: Option<Number>,
+    shown: Option<Number>,
+    /// The time in ms since the Unix epoch when this round began.
+    now_ms: u64,
+    /// The commands of a round, on their way to the counts.
+    ended: Vec<(Number, bool)>,
     replies: Replies,
 }
 
@@ -135,6 +156,8 @@ impl<S: Store> Pipeline<S> {
             commands: 0,
             last: None,
             shown: None,
+            now_ms: 0,
+            ended: Vec::new(),
             replies: Replies::default(),
         }
     }
@@ -148,8 +171,10 @@ impl<S: Store> Pipeline<S> {
     /// them has reached its durability. Between two rounds the consumed bytes are taken off the front of `input`;
     /// otherwise it only grows. With [`FLUSH_BYTES`] or more in the output a round does nothing: send them first.
     pub async fn round(&mut self, input: &[u8]) -> Round {
+        let began = self.store.now();
+        self.now_ms = self.server.latest_ms(self.store.wall_clock_ms());
         let (mut consumed, mut steps) = (0, 0_usize);
-        let mut query = None;
+        let mut last = None;
         self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {
             steps += 1;
@@ -172,29 +197,30 @@ impl<S: Store> Pipeline<S> {
                 }
                 Ok(Found::Request { bytes }) => bytes,
                 Err(error) => {
-                    self.replies.fail(&error.into());
+                    self.replies.reject(&error.into());
                     break Ended::Closing;
                 }
             };
-            let step = self.begin(&input[consumed..], bytes);
-            if self.running.is_none() {
-                consumed += bytes;
-            }
-            match step {
-                Step::Next => {}
-                Step::Close => break Ended::Closing,
-                Step::Query(asked) => {
-                    query = Some(asked);
+            match self.begin(&input[consumed..], bytes) {
+                Step::Running => {}
+                Step::Next => consumed += bytes,
+                Step::Close => {
+                    consumed += bytes;
+                    break Ended::Closing;
+                }
+                Step::Last(number, asked) => {
+                    consumed += bytes;
+                    last = Some((number, asked));
                     break Ended::Full;
                 }
             }
         };
-        self.settle().await;
-        let flow = match query {
-            Some(query) => self.ask(query).await,
+        let asked = self.settle().await;
+        let flow = match last {
+            Some((number, last)) => self.finish(number, last).await,
             None => Flow::Continue,
         };
-        self.report();
+        self.report(input, asked, self.store.now().saturating_sub(began));
         Round {
             consumed,
             ended: if flow == Flow::Close {
@@ -205,178 +231,13 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    /// Begins the request of `bytes` bytes at the start of `input`.
-    fn begin(&mut self, input: &[u8], bytes: usize) -> Step {
-        self.commands += 1;
-        let each = match self.plan(input) {
-            Ok(Action::Replied) => return Step::Next,
-            Ok(Action::Close) => return Step::Close,
-            Ok(Action::Query(query)) => return Step::Query(query),
-            Ok(Action::Value) => {
-                self.look_up(input, 1);
-                return Step::Next;
-            }
-            Ok(Action::Write(op, shape)) => {
-                let shard = self.store.shard_of(self.reader.arguments(input).at(1));
-                self.push_write(shard, op, Piece::Shaped(shape));
-                return Step::Next;
-            }
-            Err(failure) => {
-                self.replies.fail(&failure);
-                return Step::Next;
-            }
-            Ok(Action::Values) => {
-                let keys = self.reader.arguments(input).count() - 1;
-                self.replies.write(|out| reply::array(out, keys));
-                Each::Value
-            }
-            Ok(Action::Present) => Each::Present,
-            Ok(Action::Delete) => Each::Delete,
-        };
-        self.running = Some(Running {
-            each,
-            next: 1,
-            known: 0,
-            request_bytes: bytes,
-        });
-        Step::Next
-    }
-
-    /// Finds the command, checks what the table says of it, and lets its handler answer or ask.
-    fn plan(&mut self, input: &[u8]) -> Result<Action, Failure> {
-        let arguments = self.reader.arguments(input);
-        let spec = table::find(arguments.at(0)).ok_or_else(|| Failure::unknown_command(arguments))?;
-        self.last = Some(spec);
-        if !spec.takes(arguments.count()) {
-            return Err(Failure::arity(spec.name));
-        }
-        permit(&self.session, spec, arguments, self.server.limits())?;
-        if self.session.own_core
-            && let Some(topology) = self.server.topology()
-        {
-            topology.route(self.store.core(), spec, arguments)?;
-        }
-        for place in spec.keys.places(arguments.count()) {
-            if arguments.at(place).len() > MAX_KEY_BYTES {
-                return Err(Failure::KEY_TOO_LONG);
-            }
-        }
-        let (session, server) = (&mut self.session, &*self.server);
-        let action = self.replies.write(|out| {
-            let before = out.len();
-            let action = (spec.run)(&mut Call {
-                arguments,
-                session,
-                server,
-                out,
-            });
-            if action.is_err() {
-                out.truncate(before);
-            }
-            action
-        })?;
-        if matches!(action, Action::Write(..)) {
-            self.one_shard(spec, input)?;
-        }
-        Ok(action)
-    }
-
-    /// Refuses a write whose keys are not of one shard: it would not be atomic.
-    fn one_shard(&self, spec: &Spec, input: &[u8]) -> Result<(), Failure> {
-        if spec.keys == Keys::ONE {
-            return Ok(());
-        }
-        let arguments = self.reader.arguments(input);
-        let places = spec.keys.places(arguments.count());
-        let mut shards = places.map(|place| self.store.shard_of(arguments.at(place)));
-        let first = shards.next();
-        if shards.all(|shard| Some(shard) == first) {
-            Ok(())
-        } else {
-            Err(Failure::CROSS_SHARD)
-        }
-    }
-
-    /// Takes the next key of the command under way. Returns the bytes of its request once the last key was taken.
-    fn next_key(&mut self, input: &[u8]) -> usize {
-        let mut running = self.running.take().expect("called while a command is under way");
-        let arguments = self.reader.arguments(input);
-        let (place, count) = (running.next, arguments.count());
-        let key = arguments.at(place);
-        match running.each {
-            Each::Value => self.look_up(input, place),
-            Each::Present => match self.resident(key, |value| value.is_some()) {
-                Some(present) => {
-                    running.known += i64::from(present);
-                    self.replies.counts.lookup(present);
-                }
-                None => {
-                    self.ops.push(get(&self.store, key));
-                    self.replies.wait(Piece::Counted);
-                }
-            },
-            Each::Delete => {
-                let op = delete(key.to_vec(), &self.server);
-                self.push_write(self.store.shard_of(key), op, Piece::Counted);
-            }
-        }
-        running.next += 1;
-        if running.next < count {
-            self.running = Some(running);
-            return 0;
-        }
-        if running.each != Each::Value {
-            self.replies.end_tally(running.known);
-        }
-        running.request_bytes
-    }
-
-    /// Answers with the value of the key at `place`, now if memory holds it.
-    fn look_up(&mut self, input: &[u8], place: usize) {
-        let key = self.reader.arguments(input).at(place);
-        let (store, protocol) = (&self.store, self.session.protocol);
-        let resident = if self.writes > 0 {
-            None
-        } else {
-            self.replies.write(|out| {
-                store.read_resident(key, |value| {
-                    match value {
-                        Some(value) => reply::bulk(out, value),
-                        None => reply::null(out, protocol),
-                    }
-                    value.is_some()
-                })
-            })
-        };
-        match resident {
-            Some(present) => self.replies.counts.lookup(present),
-            None => {
-                self.ops.push(get(store, key));
-                self.replies.wait(Piece::Value);
-            }
-        }
-    }
-
-    fn resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
-        if self.writes > 0 {
-            None
-        } else {
-            self.store.read_resident(key, look)
-        }
-    }
-
-    fn push_write(&mut self, shard: u16, op: Op, piece: Piece) {
-        self.ops.push((shard, op));
-        self.writes += 1;
-        self.replies.wait(piece);
-    }
-
-    /// Sends the round's requests to the store and makes its answers of their outcomes.
-    async fn settle(&mut self) {
+    /// Sends the round's requests to the store and makes its answers of their outcomes. Returns how many there were, and the
+    /// shard of the first.
+    async fn settle(&mut self) -> (usize, Option<u16>) {
         let before = self.replies.output.bytes();
         let ops = std::mem::take(&mut self.ops);
         self.writes = 0;
-        let asked = ops.len();
+        let (asked, shard) = (ops.len(), ops.first().map(|(shard, _)| *shard));
         let outcomes = if asked == 0 {
             Vec::new()
         } else {
@@ -385,6 +246,7 @@ impl<S: Store> Pipeline<S> {
         assert_eq!(outcomes.len(), asked, "the store answers every request");
         self.replies.settle(outcomes, self.session.protocol);
         self.widen_or_narrow(asked, self.replies.output.bytes() - before);
+        (asked, shard)
     }
 
     fn widen_or_narrow(&mut self, ops: usize, bytes: usize) {
@@ -395,60 +257,66 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    async fn ask(&mut self, query: Query) -> Flow {
-        let output = &mut self.replies.output;
-        let answered = query::answer(query, &self.store, &self.server, &mut self.session, output).await;
-        answered.unwrap_or_else(|failure| {
+    /// Does what waited until everything before it was answered.
+    async fn finish(&mut self, number: Number, last: Last) -> Flow {
+        let answered = match last {
+            Last::Query(query) => {
+                let output = &mut self.replies.output;
+                query::answer(query, &self.store, &self.server, &mut self.session, output).await
+            }
+        };
+        let flow = answered.unwrap_or_else(|failure| {
             self.replies.fail(&failure);
             Flow::Continue
-        })
+        });
+        self.replies.end_command(number);
+        flow
     }
 
-    /// Says to `CLIENT LIST` what ran last; looked up only where it is another command than before.
+    /// Says to `CLIENT LIST` what ran last.
     fn show_last(&mut self) {
-        if self.last.map(|spec| spec.name) != self.shown.map(|spec| spec.name) {
+        if self.last != self.shown {
             self.shown = self.last;
-            let place = self.last.and_then(|spec| table::place(spec.name));
-            self.session.client.set_command(place.unwrap_or(u16::MAX));
+            self.session.client.set_command(self.last.unwrap_or(Number::MAX));
         }
     }
 
-    /// Adds what was counted to the core's counts.
-    fn report(&mut self) {
+    /// Adds what was counted to the core's counts, and offers a slow round to the slow log.
+    fn report(&mut self, input: &[u8], (requests, shard): (usize, Option<u16>), latency: Duration) {
         self.show_last();
         let counts = std::mem::take(&mut self.replies.counts);
-        let core = self.server.counts(self.store.core());
-        let commands = std::mem::take(&mut self.commands);
+        self.replies.take_commands(&mut self.ended);
+        let telemetry = self.server.telemetry();
+        let core = telemetry.core(self.store.core());
+        core.round(&self.ended, latency);
+        let (commands, errors) = (std::mem::take(&mut self.commands), counts.errors.total());
+        if errors > 0 {
+            core.errors(&counts.errors);
+        }
         for (total, n) in [
-            (&core.commands, commands),
-            (&core.errors, counts.errors),
-            (&core.hits, counts.hits),
-            (&core.misses, counts.misses),
+            (&core.counts.commands, commands),
+            (&core.counts.errors, errors),
+            (&core.counts.hits, counts.hits),
+            (&core.counts.misses, counts.misses),
         ] {
             if n > 0 {
                 total.fetch_add(n, Ordering::Relaxed);
             }
         }
-    }
-}
-
-fn get<S: Store>(store: &S, key: &[u8]) -> (u16, Op) {
-    let op = Op::Get {
-        key: key.to_vec(),
-        at: None,
-    };
-    (store.shard_of(key), op)
-}
-
-/// Deletes a key if it is there.
-fn delete(key: Vec<u8>, server: &Server) -> Op {
-    let apply = Box::new(|found: corelane::api::Found<'_>| match found.value {
-        Some(_) => Decision::Delete,
-        None => Decision::Keep,
-    });
-    Op::Update {
-        key,
-        apply,
-        durability: server.settings.durability,
+        if !self.ended.is_empty() && telemetry.slow().is_slow(latency) {
+            telemetry.slow().offer(SlowEntry {
+                at_ms: self
+                    .now_ms
+                    .saturating_add(u64::try_from(latency.as_millis()).unwrap_or(0)),
+                latency,
+                arguments: slow::first_of(input, telemetry.slow().shows_arguments()),
+                commands: self.ended.len(),
+                requests,
+                shard,
+                client_address: self.session.client.address.to_string(),
+                client_name: self.session.client.names().name.clone(),
+                ..SlowEntry::default()
+            });
+        }
     }
 }

@@ -4,12 +4,13 @@
 //! known already is kept aside; the list of [`Piece`]s says how the parts follow each other. [`Replies::settle`] takes
 //! the outcomes and puts everything in its place.
 
-use corelane::Error;
 use corelane::api::{Answer, Outcome};
 
-use crate::command::{Failure, Shape};
+use crate::command::table::Number;
+use crate::command::{Failure, Reply, Shape};
 use crate::output::Output;
 use crate::resp::{Protocol, reply};
+use crate::telemetry::Errors;
 
 /// Room for parts kept aside that stays from one round to the next, in bytes.
 const ASIDE_KEPT: usize = 64 * 1024;
@@ -21,8 +22,10 @@ pub(super) enum Piece {
     Ready { bytes: usize },
     /// The outcome of one lookup.
     Value,
-    /// One outcome that counts, for the integer that the next `Tally` ends.
+    /// One write, which counts if it wrote, for the integer that the next `Tally` ends.
     Counted,
+    /// One look, which counts if it found its key, for the same integer.
+    Present(oneshot::Receiver<bool>),
     /// The integer of all that counted, and of `known` that needed no request.
     Tally { known: i64 },
     /// The outcome of one write.
@@ -32,7 +35,7 @@ pub(super) enum Piece {
 /// What the answers tell of the commands.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) errors: u64,
+    pub(super) errors: Errors,
     pub(super) hits: u64,
     pub(super) misses: u64,
 }
@@ -48,10 +51,15 @@ impl Counts {
 pub(super) struct Replies {
     pub(super) output: Output,
     pub(super) counts: Counts,
-    pieces: Vec<Piece>,
+    /// The commands that ended in this round, each with whether it failed.
+    commands: Vec<(Number, bool)>,
+    /// Whether the command under way has failed.
+    failed: bool,
+    /// What waits, each with the place of its command among `commands`.
+    pieces: Vec<(usize, Piece)>,
     aside: Vec<u8>,
     tally: i64,
-    tally_error: Option<Error>,
+    tally_error: Option<Failure>,
 }
 
 impl Replies {
@@ -70,8 +78,8 @@ impl Replies {
         let result = write(&mut self.aside);
         let written = self.aside.len() - before;
         match self.pieces.last_mut() {
-            Some(Piece::Ready { bytes }) => *bytes += written,
-            _ if written > 0 => self.pieces.push(Piece::Ready { bytes: written }),
+            Some((_, Piece::Ready { bytes })) => *bytes += written,
+            _ if written > 0 => self.wait(Piece::Ready { bytes: written }),
             _ => {}
         }
         result
@@ -79,7 +87,19 @@ impl Replies {
 
     /// An answer, or a part of one, that waits for the outcome of a request.
     pub(super) fn wait(&mut self, piece: Piece) {
-        self.pieces.push(piece);
+        self.pieces.push((self.commands.len(), piece));
+    }
+
+    /// Ends a command: nothing more is to wait for it.
+    pub(super) fn end_command(&mut self, number: Number) {
+        let failed = std::mem::take(&mut self.failed);
+        self.commands.push((number, failed));
+    }
+
+    /// The commands that ended since this was asked last, each with whether it failed.
+    pub(super) fn take_commands(&mut self, into: &mut Vec<(Number, bool)>) {
+        into.clear();
+        std::mem::swap(into, &mut self.commands);
     }
 
     /// Ends a command that counts: the integer of what was counted since the last one, and of `known`.
@@ -87,14 +107,32 @@ impl Replies {
         if self.pieces.is_empty() {
             self.write_tally(known);
         } else {
-            self.pieces.push(Piece::Tally { known });
+            self.wait(Piece::Tally { known });
         }
     }
 
     /// An error in the place of an answer.
     pub(super) fn fail(&mut self, failure: &Failure) {
-        self.counts.errors += 1;
+        self.note_failed(&failure.0);
         self.write(|out| reply::error(out, &failure.0));
+    }
+
+    /// An error in the place of an answer of a command that was not run.
+    pub(super) fn reject(&mut self, failure: &Failure) {
+        self.counts.errors.note(&failure.0);
+        self.write(|out| reply::error(out, &failure.0));
+    }
+
+    /// Counts an error that was answered by the command under way; `text` starts with its code.
+    pub(super) fn note_failed(&mut self, text: &str) {
+        self.counts.errors.note(text);
+        self.failed = true;
+    }
+
+    /// As [`Replies::note_failed`], for an error that is an answer already.
+    pub(super) fn note_failed_answer(&mut self, answer: &[u8]) {
+        let text = std::str::from_utf8(answer.get(1..).unwrap_or_default());
+        self.note_failed(text.unwrap_or_default());
     }
 
     /// Makes all answers that wait of the outcomes, which are in the order of the requests.
@@ -102,7 +140,7 @@ impl Replies {
         let (mut outcomes, mut aside) = (outcomes.into_iter(), 0);
         // Taken first: with no pieces left, whatever is written goes to the output.
         let kept = std::mem::take(&mut self.aside);
-        for piece in std::mem::take(&mut self.pieces) {
+        for (place, piece) in std::mem::take(&mut self.pieces) {
             match piece {
                 Piece::Ready { bytes } => {
                     self.output.tail().extend_from_slice(&kept[aside..aside + bytes]);
@@ -110,12 +148,18 @@ impl Replies {
                 }
                 Piece::Value => self.write_value(next(&mut outcomes), protocol),
                 Piece::Counted => self.count(next(&mut outcomes)),
+                Piece::Present(found) => self.count_present(next(&mut outcomes), found),
                 Piece::Tally { known } => self.write_tally(known),
                 Piece::Shaped(shape) => {
-                    if let Err(failure) = self.write_shaped(shape, next(&mut outcomes), protocol) {
+                    if let Err(failure) = self.write_shaped(shape, next(&mut outcomes)) {
                         self.fail(&failure);
                     }
                 }
+            }
+            // A command that goes on into the next round has no place yet; what ends it there tells of it.
+            let failed = std::mem::take(&mut self.failed);
+            if let Some(command) = self.commands.get_mut(place) {
+                command.1 |= failed;
             }
         }
         assert!(
@@ -131,28 +175,36 @@ impl Replies {
         match outcome.map(value) {
             Ok(value) => {
                 self.counts.lookup(value.is_some());
-                self.write_found(value, protocol);
+                match value {
+                    Some(value) => self.output.bulk(value),
+                    None => reply::null(self.output.tail(), protocol),
+                }
             }
             Err(error) => self.fail(&error.into()),
         }
     }
 
-    fn write_found(&mut self, value: Option<Vec<u8>>, protocol: Protocol) {
-        match value {
-            Some(value) => self.output.bulk(value),
-            None => reply::null(self.output.tail(), protocol),
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Ok(answer) => self.tally += i64::from(wrote(&answer)),
+            Err(error) => {
+                self.tally_error.get_or_insert(error.into());
+            }
         }
     }
 
-    fn count(&mut self, outcome: Outcome) {
-        match outcome {
-            Ok(Answer::Value(value)) => {
-                self.tally += i64::from(value.is_some());
-                self.counts.lookup(value.is_some());
+    fn count_present(&mut self, outcome: Outcome, found: oneshot::Receiver<bool>) {
+        let found = match outcome {
+            Ok(_) => found.try_recv().map_err(|_| Failure::NOT_RUN),
+            Err(error) => Err(error.into()),
+        };
+        match found {
+            Ok(present) => {
+                self.tally += i64::from(present);
+                self.counts.lookup(present);
             }
-            Ok(answer) => self.tally += i64::from(wrote(&answer)),
-            Err(error) => {
-                self.tally_error.get_or_insert(error);
+            Err(failure) => {
+                self.tally_error.get_or_insert(failure);
             }
         }
     }
@@ -161,21 +213,22 @@ impl Replies {
         let counted = std::mem::take(&mut self.tally);
         match self.tally_error.take() {
             None => reply::integer(self.output.tail(), known + counted),
-            Some(error) => self.fail(&error.into()),
+            Some(failure) => self.fail(&failure),
         }
     }
 
-    fn write_shaped(&mut self, shape: Shape, outcome: Outcome, protocol: Protocol) -> Result<(), Failure> {
-        let answer = outcome?;
-        let out = self.output.tail();
+    fn write_shaped(&mut self, shape: Shape, outcome: Outcome) -> Result<(), Failure> {
+        outcome?;
         match shape {
-            Shape::Ok => reply::simple(out, "OK"),
-            Shape::OkIfWritten if wrote(&answer) => reply::simple(out, "OK"),
-            Shape::OkIfWritten => reply::null(out, protocol),
-            Shape::Number(sum) => reply::integer(out, sum.try_recv().map_err(|_| Failure::NOT_RUN)??),
-            Shape::Previous(found) => {
-                let found = found.try_recv().map_err(|_| Failure::NOT_RUN)?;
-                self.write_found(found, protocol);
+            Shape::Ok => reply::simple(self.output.tail(), "OK"),
+            Shape::Reply(answer) => {
+                let answer: Reply = answer.try_recv().map_err(|_| Failure::NOT_RUN)?;
+                self.counts.hits += answer.hits;
+                self.counts.misses += answer.misses;
+                if answer.failed {
+                    self.note_failed_answer(&answer.bytes);
+                }
+                self.output.push(answer.bytes);
             }
         }
         Ok(())

@@ -30,6 +30,11 @@ pub fn integer(out: &mut Vec<u8>, n: i64) {
     line(out, b':', n);
 }
 
+/// `:n` of a length or a count.
+pub fn length(out: &mut Vec<u8>, n: usize) {
+    line(out, b':', n);
+}
+
 /// `$length` and the bytes.
 pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     // One reservation, so that a value is not copied while the buffer grows under it.

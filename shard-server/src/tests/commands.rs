@@ -143,7 +143,7 @@ fn get_and_set() {
              $1\r\n4\r\n+OK\r\n$1\r\n6\r\n$-1\r\n+OK\r\n$-1\r\n\
              -ERR syntax error\r\n-ERR syntax error\r\n-ERR wrong number of arguments for 'set' command\r\n\
              -ERR wrong number of arguments for 'get' command\r\n-ERR wrong number of arguments for 'get' command\r\n\
-             -ERR SET with EX is not supported yet: keys do not expire\r\n",
+             +OK\r\n",
             "key {key}"
         );
     }

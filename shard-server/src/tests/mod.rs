@@ -7,4 +7,5 @@ mod commands;
 mod hostile;
 mod limits;
 mod pipelines;
+mod strings;
 mod tls;

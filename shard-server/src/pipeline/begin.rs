@@ -1,0 +1,208 @@
+//! Begins a command: finds it, checks what the table says of it, and has it answered, or asked of the store.
+
+use corelane::types::MAX_KEY_BYTES;
+
+use super::keyed;
+use super::replies::Piece;
+use super::{Each, Known, Last, Pipeline, Running, Step};
+use crate::auth::permit;
+use crate::command::table::{self, Number};
+use crate::command::{Action, Call, Failure, Keys, Owned, Request, Run, Shape, Spec, View, unsupported};
+use crate::resp::reply;
+use crate::store::Store;
+
+impl<S: Store> Pipeline<S> {
+    /// Begins the request of `bytes` bytes at the start of `input`.
+    pub(super) fn begin(&mut self, input: &[u8], bytes: usize) -> Step {
+        self.commands += 1;
+        let known = match self.admit(input) {
+            Ok(known) => known,
+            Err(failure) => {
+                self.replies.reject(&failure);
+                return Step::Next;
+            }
+        };
+        let step = match self.plan(known, input) {
+            Ok(action) => self.act(action, known, input, bytes),
+            Err(failure) => {
+                self.replies.fail(&failure);
+                Step::Next
+            }
+        };
+        match step {
+            Step::Next | Step::Close => self.replies.end_command(known.number),
+            // These end when they are done.
+            Step::Running | Step::Last(..) => {}
+        }
+        step
+    }
+
+    /// Finds the command and checks what the table says of it.
+    fn admit(&mut self, input: &[u8]) -> Result<Known, Failure> {
+        let found = table::find_numbered(self.reader.arguments(input).at(0));
+        self.last = found.map(|(number, _)| number).or(self.last);
+        let checked = self.check(found, input);
+        if let (Err(_), Some((number, _))) = (&checked, found) {
+            self.server.telemetry().core(self.store.core()).rejected(number);
+        }
+        checked
+    }
+
+    fn check(&self, found: Option<(Number, &'static Spec)>, input: &[u8]) -> Result<Known, Failure> {
+        let arguments = self.reader.arguments(input);
+        let (number, spec) = found.ok_or_else(|| match unsupported::find(arguments.at(0)) {
+            Some(name) => Failure::unsupported(name),
+            None => Failure::unknown_command(arguments),
+        })?;
+        if !spec.takes(arguments.count()) {
+            return Err(Failure::arity(spec.name));
+        }
+        permit(&self.session, spec, arguments, self.server.limits())?;
+        if self.session.own_core
+            && let Some(topology) = self.server.topology()
+        {
+            topology.route(self.store.core(), spec, arguments)?;
+        }
+        for place in spec.keys.places(arguments.count()) {
+            if arguments.at(place).len() > MAX_KEY_BYTES {
+                return Err(Failure::KEY_TOO_LONG);
+            }
+        }
+        Ok(Known { number, spec })
+    }
+
+    /// Lets the command's handler answer or ask.
+    fn plan(&mut self, known: Known, input: &[u8]) -> Result<Action, Failure> {
+        let (arguments, spec) = (self.reader.arguments(input), known.spec);
+        let run = match spec.run {
+            Run::Keyed(_) => return Ok(Action::Keyed),
+            Run::Local(run) | Run::Faster(run, _) => run,
+        };
+        let (session, server, now_ms) = (&mut self.session, &*self.server, self.now_ms);
+        let action = self.replies.write(|out| {
+            let before = out.len();
+            let action = run(&mut Call {
+                spec,
+                arguments,
+                session,
+                server,
+                now_ms,
+                out,
+            });
+            if action.is_err() {
+                out.truncate(before);
+            }
+            action
+        })?;
+        if matches!(action, Action::Write(..)) {
+            self.one_shard(spec, input)?;
+        }
+        Ok(action)
+    }
+
+    /// Does what a handler asked for.
+    fn act(&mut self, action: Action, known: Known, input: &[u8], bytes: usize) -> Step {
+        let each = match action {
+            Action::Replied => return Step::Next,
+            Action::Close => return Step::Close,
+            Action::Query(query) => return Step::Last(known.number, Last::Query(query)),
+            Action::Value => {
+                self.look_up(input, 1);
+                return Step::Next;
+            }
+            Action::Write(op, shape) => {
+                let shard = self.store.shard_of(self.reader.arguments(input).at(1));
+                self.push_write(shard, op, Piece::Shaped(shape));
+                return Step::Next;
+            }
+            Action::Keyed => {
+                if let Err(failure) = self.run_keyed(known.spec, input) {
+                    self.replies.fail(&failure);
+                }
+                return Step::Next;
+            }
+            Action::Values => {
+                let keys = self.reader.arguments(input).count() - 1;
+                self.replies.write(|out| reply::array(out, keys));
+                Each::Value
+            }
+            Action::Present => Each::Present,
+            Action::Delete => Each::Delete,
+        };
+        self.running = Some(Running {
+            number: known.number,
+            each,
+            next: 1,
+            known: 0,
+            request_bytes: bytes,
+        });
+        Step::Running
+    }
+
+    /// Runs a command's function over its keys: in place where memory holds the one key of a read, else where the shard is.
+    fn run_keyed(&mut self, spec: &'static Spec, input: &[u8]) -> Result<(), Failure> {
+        let run = spec.keyed().expect("only a command on keys asks for it");
+        let request = Request {
+            spec,
+            arguments: self.reader.arguments(input),
+            protocol: self.session.protocol,
+        };
+        let (key, one_key) = (request.key(), spec.keys == Keys::ONE);
+        if !spec.writes() && self.writes == 0 {
+            let store = &self.store;
+            let answered = self.replies.write(|out| {
+                let before = out.len();
+                store.look_resident(key, |held| {
+                    let (keys, held) = ([key], [held]);
+                    let mut view = View::new(&keys, &held);
+                    let went_well = request.answer(run, &mut view, out);
+                    let error = (!went_well).then(|| out[before..].to_vec());
+                    (view.lookups(), error)
+                })
+            });
+            if let Some(((hits, misses), error)) = answered {
+                self.replies.counts.hits += hits;
+                self.replies.counts.misses += misses;
+                if let Some(error) = error {
+                    self.replies.note_failed_answer(&error);
+                }
+                return Ok(());
+            }
+        }
+        if spec.keys == Keys::PAIRS && request.arguments.count().is_multiple_of(2) {
+            return Err(Failure::arity(spec.name));
+        }
+        self.one_shard(spec, input)?;
+        let (shard, owned) = (self.store.shard_of(key), Owned::new(&request));
+        let durability = self.server.settings.durability;
+        if !spec.writes() {
+            let (op, answer) = keyed::look(owned, run);
+            self.ops.push((shard, op));
+            self.replies.wait(Piece::Shaped(Shape::Reply(answer)));
+            return Ok(());
+        }
+        let (op, answer) = if one_key {
+            keyed::update(owned, run, durability)
+        } else {
+            keyed::transact(owned, run, durability)
+        };
+        self.push_write(shard, op, Piece::Shaped(Shape::Reply(answer)));
+        Ok(())
+    }
+
+    /// Refuses a write whose keys are not of one shard: it would not be atomic.
+    fn one_shard(&self, spec: &Spec, input: &[u8]) -> Result<(), Failure> {
+        if spec.keys == Keys::ONE {
+            return Ok(());
+        }
+        let arguments = self.reader.arguments(input);
+        let places = spec.keys.places(arguments.count());
+        let mut shards = places.map(|place| self.store.shard_of(arguments.at(place)));
+        let first = shards.next();
+        if shards.all(|shard| Some(shard) == first) {
+            Ok(())
+        } else {
+            Err(Failure::CROSS_SHARD)
+        }
+    }
+}
