@@ -102,7 +102,7 @@ impl<S: Store, T: Stream> Connection<S, T> {
                 if input.is_empty() {
                     clients.give_back(std::mem::take(input));
                 }
-                hold(server, client, input.capacity());
+                hold(server, client, input.capacity() + pipeline.held_bytes());
             }
             polled
         })
@@ -128,7 +128,8 @@ impl<S: Store, T: Stream> Connection<S, T> {
             self.input = self.clients.buffer();
         }
         self.input.extend_from_slice(bytes);
-        hold(&self.server, &self.client, self.input.capacity());
+        let bytes = self.input.capacity() + self.pipeline.held_bytes();
+        hold(&self.server, &self.client, bytes);
     }
 
     /// `None`, having doomed the client, where it broke a limit.
@@ -176,7 +177,8 @@ impl<S: Store, T: Stream> Connection<S, T> {
         let batch = self.pipeline.output().take();
         let known = self.client.is_authenticated();
         self.end_for(verdict::of_output(known, waiting, self.server.limits()))?;
-        hold(&self.server, &self.client, waiting + input_bytes);
+        let bytes = waiting + input_bytes + self.pipeline.held_bytes();
+        hold(&self.server, &self.client, bytes);
         let counts = self.server.counts(self.core);
         let mut rest = batch.into_iter().peekable();
         while rest.peek().is_some() {

@@ -9,7 +9,8 @@
 //!      ├─ clients      who is connected, which limits they keep, who is sent away
 //!      └─ connection   one client: receive, run what is there, send once
 //!          └─ pipeline     many commands as one batch to the engine, answers in order
-//!              ├─ command      what each command asks of the store: pure
+//!              ├─ command      what each command asks of the store, or does to its keys: pure
+//!              ├─ transaction  what runs as one step on the core that owns its keys: pure
 //!              ├─ query        what needs more than one round to the store: scans, counts, INFO
 //!              ├─ resp         bytes to arguments, answers to bytes: pure
 //!              └─ store        what the engine is asked for, so that tests can answer in memory
@@ -51,4 +52,5 @@ mod testing;
 mod tests;
 pub mod tls;
 pub mod tools;
+pub mod transaction;
 pub mod watch;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::{Auth, User};
 use crate::clients::Client;
 use crate::resp::Protocol;
+use crate::transaction::{Transaction, Watch, Work};
 
 /// One client's state.
 #[derive(Debug, Clone)]
@@ -23,6 +24,10 @@ pub struct Session {
     pub failed_auths: u32,
     /// What everybody may know of it, its names among it.
     pub client: Arc<Client>,
+    /// What it has said since `MULTI`; `None` outside of a transaction.
+    pub transaction: Option<Transaction>,
+    /// The keys that it watches, each once.
+    pub watched: Vec<Watch>,
 }
 
 impl Session {
@@ -37,6 +42,8 @@ impl Session {
             own_core: client.own_core,
             failed_auths: 0,
             client,
+            transaction: None,
+            watched: Vec::new(),
         }
     }
 
@@ -46,6 +53,7 @@ impl Session {
         self.identify(Arc::clone(auth.anybody()));
         self.authenticated = auth.is_open();
         self.client.set_authenticated(self.authenticated);
+        self.forget_transaction();
         self.client.names().name = Vec::new();
         self.client.set_no_evict(false);
         self.client.set_no_touch(false);
@@ -64,5 +72,27 @@ impl Session {
     pub fn speak(&mut self, protocol: Protocol) {
         self.protocol = protocol;
         self.client.set_protocol(protocol);
+    }
+
+    /// Leaves a transaction, and what was watched for it.
+    pub fn forget_transaction(&mut self) {
+        self.transaction = None;
+        self.watched = Vec::new();
+    }
+
+    /// Leaves a transaction to run it.
+    pub fn take_work(&mut self) -> Work {
+        let transaction = self.transaction.take().unwrap_or_default();
+        Work::new(transaction, std::mem::take(&mut self.watched))
+    }
+
+    /// Bytes of memory that its transaction and what it watches take.
+    pub fn held_bytes(&self) -> usize {
+        let queued = self.transaction.as_ref().map_or(0, Transaction::held_bytes);
+        let watched = self
+            .watched
+            .iter()
+            .map(|watch| size_of::<Watch>() + watch.key.len());
+        queued + watched.sum::<usize>()
     }
 }

@@ -18,9 +18,11 @@ use corelane::types::Content;
 use corelane::{Error, ErrorKind, Result};
 use futures_lite::future::block_on;
 
-use crate::clients::{Arrival, Clients};
+use crate::auth::Auth;
+use crate::clients::{Arrival, Client, Clients};
 use crate::connection::serve;
 use crate::server::{Server, Settings};
+use crate::session::Session;
 use crate::store::Store;
 
 /// A server of one core that ends nothing.
@@ -350,6 +352,11 @@ pub(crate) fn arrival() -> Arrival {
         now_ms: 0,
         own_core: false,
     }
+}
+
+/// What a connection remembers of a client that has just come, without the connection.
+pub(crate) fn session(id: u64) -> Session {
+    Session::new(Arc::new(Client::new(id, arrival())), &Auth::open())
 }
 
 /// The answers to `pieces` over an empty store.

@@ -110,6 +110,19 @@ impl Failure {
         Self(format!("ERR invalid expire time in '{command}' command").into())
     }
 
+    /// A command (in lower case) that cannot be part of a transaction here.
+    pub fn not_in_transaction(command: &str) -> Self {
+        Self::err(format_args!(
+            "'{command}' is not supported between MULTI and EXEC"
+        ))
+    }
+
+    /// An `EXEC` that was refused itself, which ends its transaction.
+    pub fn exec_abort(self) -> Self {
+        let why = self.0.strip_prefix("ERR ").unwrap_or(&self.0);
+        Self(format!("EXECABORT Transaction discarded because of: {why}").into())
+    }
+
     /// An option that `EXPIRE` does not have.
     pub fn unsupported_option(option: &[u8]) -> Self {
         Self::err(format_args!(

@@ -38,6 +38,7 @@ pub mod slowlog;
 pub mod strings;
 pub mod subcommand;
 pub mod table;
+pub mod transaction;
 pub mod unsupported;
 pub mod view;
 
@@ -101,6 +102,10 @@ pub enum Action {
     Keyed,
     /// Ask once everything before it was answered.
     Query(Query),
+    /// Remember the versions of the keys, once everything before it was answered.
+    Watch,
+    /// Run the transaction that the client has gathered, once everything before it was answered.
+    Exec,
 }
 
 /// How the outcome of a request to the store becomes an answer.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::{Keyed, Keys, Local, Run, Spec};
 use super::{
     auth, bits, client, cluster, config, connection, debug, expiry, flush, introspect, keyspace, latency,
-    memory, numbers, object, ranges, scan, server, slowlog, strings,
+    memory, numbers, object, ranges, scan, server, slowlog, strings, transaction,
 };
 
 /// A row of the table: a command that this core runs.
@@ -90,6 +90,7 @@ pub static ALL: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
         server::COMMANDS,
         slowlog::COMMANDS,
         strings::COMMANDS,
+        transaction::COMMANDS,
     ];
     let mut all: Vec<_> = groups.into_iter().flatten().collect();
     all.sort_unstable_by_key(|spec| spec.name);

@@ -1,4 +1,10 @@
-//! Begins a command: finds it, checks what the table says of it, and has it answered, or asked of the store.
+//! Begins a command: finds it, checks what the table says of it, and has it queued, answered, or asked of the store.
+//!
+//! ```text
+//! admit ─> refused: the answer is an error, a transaction under way is broken
+//!   └─> queue         between MULTI and EXEC
+//!   └─> plan ─> act   outside: the handler says what is to be done
+//! ```
 
 use corelane::types::MAX_KEY_BYTES;
 
@@ -10,6 +16,7 @@ use crate::command::table::{self, Number};
 use crate::command::{Action, Call, Failure, Keys, Owned, Request, Run, Shape, Spec, View, unsupported};
 use crate::resp::reply;
 use crate::store::Store;
+use crate::transaction::{self, Place};
 
 impl<S: Store> Pipeline<S> {
     /// Begins the request of `bytes` bytes at the start of `input`.
@@ -22,6 +29,10 @@ impl<S: Store> Pipeline<S> {
                 return Step::Next;
             }
         };
+        if self.session.transaction.is_some() && transaction::place(known.spec) == Place::Queue {
+            self.queue(known.spec, input);
+            return Step::Next;
+        }
         let step = match self.plan(known, input) {
             Ok(action) => self.act(action, known, input, bytes),
             Err(failure) => {
@@ -37,15 +48,38 @@ impl<S: Store> Pipeline<S> {
         step
     }
 
-    /// Finds the command and checks what the table says of it.
+    /// Keeps a command for `EXEC`.
+    fn queue(&mut self, spec: &'static Spec, input: &[u8]) {
+        let request = Request {
+            spec,
+            arguments: self.reader.arguments(input),
+            protocol: self.session.protocol,
+        };
+        let transaction = self.session.transaction.as_mut();
+        match transaction.map_or(Ok(()), |transaction| transaction.push(&request)) {
+            Ok(()) => self.replies.write(|out| reply::simple(out, "QUEUED")),
+            Err(failure) => self.replies.reject(&failure),
+        }
+    }
+
+    /// Finds the command and checks what the table says of it. What is refused here breaks the client's transaction.
     fn admit(&mut self, input: &[u8]) -> Result<Known, Failure> {
         let found = table::find_numbered(self.reader.arguments(input).at(0));
         self.last = found.map(|(number, _)| number).or(self.last);
         let checked = self.check(found, input);
-        if let (Err(_), Some((number, _))) = (&checked, found) {
-            self.server.telemetry().core(self.store.core()).rejected(number);
-        }
-        checked
+        checked.map_err(|failure| {
+            if let Some((number, spec)) = found {
+                self.server.telemetry().core(self.store.core()).rejected(number);
+                if spec.name == "exec" {
+                    self.session.forget_transaction();
+                    return failure.exec_abort();
+                }
+            }
+            if let Some(transaction) = &mut self.session.transaction {
+                transaction.break_off();
+            }
+            failure
+        })
     }
 
     fn check(&self, found: Option<(Number, &'static Spec)>, input: &[u8]) -> Result<Known, Failure> {
@@ -67,6 +101,10 @@ impl<S: Store> Pipeline<S> {
             if arguments.at(place).len() > MAX_KEY_BYTES {
                 return Err(Failure::KEY_TOO_LONG);
             }
+        }
+        let in_transaction = self.session.transaction.is_some();
+        if in_transaction && transaction::place(spec) == Place::Refused {
+            return Err(Failure::not_in_transaction(spec.name));
         }
         Ok(Known { number, spec })
     }
@@ -106,6 +144,11 @@ impl<S: Store> Pipeline<S> {
             Action::Replied => return Step::Next,
             Action::Close => return Step::Close,
             Action::Query(query) => return Step::Last(known.number, Last::Query(query)),
+            Action::Exec => return Step::Last(known.number, Last::Exec),
+            Action::Watch => {
+                let keys = self.reader.arguments(input).from(1);
+                return Step::Last(known.number, Last::Watch(keys.map(<[u8]>::to_vec).collect()));
+            }
             Action::Value => {
                 self.look_up(input, 1);
                 return Step::Next;

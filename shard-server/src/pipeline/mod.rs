@@ -7,7 +7,7 @@
 //!    then on answers given at once wait behind it, so that the order of answers is that of the commands.
 //! 3. At the end of the round all requests go to the store together, one message per core; their outcomes, which come
 //!    only once they are durable, fill the answers in order.
-//! 4. A command that must see everything before it done (a scan, `HELLO`) ends its round and runs behind it.
+//! 4. A command that must see everything before it done (a scan, `HELLO`, `EXEC`) ends its round and runs behind it.
 //!
 //! A lookup is answered from memory only while no write of its round waits: it must see that write. A command of many
 //! keys is taken key by key and may go on over several rounds, so that its memory is bounded as that of many commands.
@@ -15,6 +15,7 @@
 //! they are large.
 
 mod begin;
+mod exec;
 mod keyed;
 mod keys;
 mod replies;
@@ -35,6 +36,7 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::store::Store;
 use crate::telemetry::slow::{self, SlowEntry};
+use crate::transaction::Transaction;
 use replies::Replies;
 
 /// Most commands of a round.
@@ -54,6 +56,9 @@ const FIRST_OPS: usize = 128;
 
 /// Answers of a round above this many bytes make the next one smaller.
 const WIDE_BYTES: usize = 4 << 20;
+
+/// Room for the numbers of a round's commands that stays from one round to the next.
+const ENDED_KEPT: usize = 1024;
 
 /// Commands and keys taken between two looks at whether the core has something more urgent to do.
 const STEPS_A_SLICE: usize = 64;
@@ -109,6 +114,8 @@ enum Step {
 /// What is done at the end of a round, once everything before it was answered.
 enum Last {
     Query(Query),
+    Watch(Vec<Vec<u8>>),
+    Exec,
 }
 
 /// A command that the table knows, and whose arguments it allows.
@@ -134,6 +141,7 @@ pub struct Pipeline<S> {
     /// The last one that the table knows, and the one that `CLIENT LIST` shows.
     last: Option<Number>,
     shown: Option<Number>,
+    shown_queued: Option<usize>,
     /// The time in ms since the Unix epoch when this round began.
     now_ms: u64,
     /// The commands of a round, on their way to the counts.
@@ -156,6 +164,7 @@ impl<S: Store> Pipeline<S> {
             commands: 0,
             last: None,
             shown: None,
+            shown_queued: None,
             now_ms: 0,
             ended: Vec::new(),
             replies: Replies::default(),
@@ -165,6 +174,11 @@ impl<S: Store> Pipeline<S> {
     /// The answers of the rounds so far that were not taken yet.
     pub fn output(&mut self) -> &mut Output {
         &mut self.replies.output
+    }
+
+    /// Bytes held for the client from one round to the next: its transaction, and what it watches.
+    pub fn held_bytes(&self) -> usize {
+        self.session.held_bytes()
     }
 
     /// Runs one round over the start of `input`; its answers are then in [`Pipeline::output`], and every write among
@@ -264,6 +278,8 @@ impl<S: Store> Pipeline<S> {
                 let output = &mut self.replies.output;
                 query::answer(query, &self.store, &self.server, &mut self.session, output).await
             }
+            Last::Watch(keys) => self.watch(keys).await.map(|()| Flow::Continue),
+            Last::Exec => self.exec().await.map(|()| Flow::Continue),
         };
         let flow = answered.unwrap_or_else(|failure| {
             self.replies.fail(&failure);
@@ -273,11 +289,18 @@ impl<S: Store> Pipeline<S> {
         flow
     }
 
-    /// Says to `CLIENT LIST` what ran last.
+    /// Says to `CLIENT LIST` what ran last, and how many commands wait for `EXEC`.
     fn show_last(&mut self) {
         if self.last != self.shown {
             self.shown = self.last;
             self.session.client.set_command(self.last.unwrap_or(Number::MAX));
+        }
+        let queued = self.session.transaction.as_ref().map(Transaction::len);
+        if queued != self.shown_queued {
+            self.shown_queued = queued;
+            self.session
+                .client
+                .set_queued(queued.and_then(|n| u32::try_from(n).ok()));
         }
     }
 
@@ -318,5 +341,8 @@ impl<S: Store> Pipeline<S> {
                 ..SlowEntry::default()
             });
         }
+        // A transaction of many commands has filled it.
+        self.ended.truncate(ENDED_KEPT);
+        self.ended.shrink_to(ENDED_KEPT);
     }
 }

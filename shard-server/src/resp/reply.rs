@@ -57,6 +57,14 @@ pub fn null(out: &mut Vec<u8>, protocol: Protocol) {
     });
 }
 
+/// No array: a transaction that was not run because a watched key was changed.
+pub fn null_array(out: &mut Vec<u8>, protocol: Protocol) {
+    out.extend_from_slice(match protocol {
+        Protocol::Resp2 => b"*-1\r\n".as_slice(),
+        Protocol::Resp3 => b"_\r\n".as_slice(),
+    });
+}
+
 /// The prefix of an array of `count` answers.
 pub fn array(out: &mut Vec<u8>, count: usize) {
     line(out, b'*', count);

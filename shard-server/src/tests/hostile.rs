@@ -75,12 +75,21 @@ proptest! {
                 Just(b"0".to_vec()), Just(b"-1".to_vec()), Just(b"9223372036854775807".to_vec()),
                 Just(b"MATCH".to_vec()), Just(b"COUNT".to_vec()), Just(b"LIMIT".to_vec()), Just(b"GET".to_vec()),
                 Just(b"*".to_vec()), Just(b"[".to_vec()), Just(b"NX".to_vec()), Just(b"INFO".to_vec()),
+                Just(b"EX".to_vec()), Just(b"PXAT".to_vec()), Just(b"KEEPTTL".to_vec()), Just(b"REPLACE".to_vec()),
+                Just(b"BIT".to_vec()), Just(b"a".to_vec()), Just(b"-9223372036854775808".to_vec()),
+                Just(b"536870911".to_vec()), Just(b"1e4932".to_vec()),
             ],
             0..6,
         ),
+        in_transaction: bool,
     ) {
         let words: Vec<&[u8]> =
             std::iter::once(name.name.as_bytes()).chain(arguments.iter().map(Vec::as_slice)).collect();
-        answers([command(&words), command(&[b"PING"])]);
+        let mut lines = vec![command(&words), command(&[b"PING"])];
+        if in_transaction {
+            lines.insert(0, command(&[b"MULTI"]));
+            lines.push(command(&[b"EXEC"]));
+        }
+        answers(lines);
     }
 }

@@ -9,3 +9,4 @@ mod limits;
 mod pipelines;
 mod strings;
 mod tls;
+mod transactions;

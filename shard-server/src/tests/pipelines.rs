@@ -1,8 +1,12 @@
 //! Many commands at once: order, batching, bounds.
 
+use std::sync::Arc;
+
+use futures_lite::future::block_on;
 use proptest::prelude::*;
 
-use crate::pipeline::FLUSH_BYTES;
+use crate::command::table;
+use crate::pipeline::{FLUSH_BYTES, Pipeline};
 use crate::testing::{MemoryStore, answers, command, talk};
 
 #[test]
@@ -48,6 +52,59 @@ fn answers_keep_the_order_of_commands_whoever_gives_them() {
          *3\r\n$6\r\nremote\r\n$8\r\nresident\r\n$6\r\nremote\r\n\
          -ERR unknown command 'NOPE', with args beginning with: \r\n:2\r\n$6\r\nremote\r\n"
     );
+}
+
+#[test]
+fn reads_in_place_reads_elsewhere_and_writes_mix_in_order() {
+    let store = MemoryStore::default();
+    store.put(b"b", b"resident");
+    store.put(b"a", b"remote");
+    let input = b"STRLEN b\r\nSTRLEN a\r\nSTRLEN b\r\nAPPEND b !\r\nSTRLEN b\r\nSET a 1 EX 10\r\nTTL a\r\nGETRANGE b 0 x\r\n\
+        EXISTS a b c d\r\nGETDEL a\r\nTYPE a\r\n"
+        .to_vec();
+    let heard = String::from_utf8(talk(&store, [input]).answers()).unwrap();
+    assert_eq!(
+        heard,
+        ":8\r\n:6\r\n:8\r\n:9\r\n:9\r\n+OK\r\n:10\r\n-ERR value is not an integer or out of range\r\n:2\r\n$1\r\n1\r\n+none\r\n"
+    );
+    assert_eq!(
+        store.batches(),
+        [12],
+        "one message: STRLEN b alone is answered in place"
+    );
+}
+
+#[test]
+fn a_round_counts_its_commands_by_name_and_its_errors_by_code() {
+    let server = Arc::new(crate::testing::server());
+    let mut pipeline = Pipeline::new(
+        MemoryStore::default(),
+        Arc::clone(&server),
+        crate::testing::session(1),
+    );
+    let input = b"GET b\r\nGET a\r\nINCR a\r\nSET b x\r\nINCR b\r\nGET\r\nMULTI\r\nINCR b\r\nPING\r\nEXEC\r\nDEL a b\r\nMSET a 1 b 2\r\n";
+    let mut rest: &[u8] = input;
+    while !rest.is_empty() {
+        let round = block_on(pipeline.round(rest));
+        rest = &rest[round.consumed..];
+    }
+    let totals = server.telemetry().totals();
+    let of = |name: &str| {
+        let (number, _) = table::find_numbered(name.as_bytes()).unwrap();
+        let counts = &totals.by_command[usize::from(number)];
+        (counts.calls, counts.failed, counts.rejected)
+    };
+    assert_eq!(of("get"), (2, 0, 1));
+    assert_eq!(of("incr"), (3, 2, 0));
+    assert_eq!(
+        (of("multi"), of("exec"), of("ping")),
+        ((1, 0, 0), (1, 0, 0), (1, 0, 0))
+    );
+    assert_eq!((of("del"), of("mset")), ((1, 0, 0), (1, 1, 0)));
+    assert_eq!(totals.failed_commands, 4);
+    let seen: Vec<_> = totals.errors.seen().collect();
+    assert_eq!(seen, [("CROSSSLOT", 1), ("ERR", 3)]);
+    assert_eq!((totals.hits, totals.misses), (1, 2));
 }
 
 #[test]
@@ -121,6 +178,13 @@ fn any_command() -> impl Strategy<Value = Vec<u8>> {
         Just("HELLO"),
         Just("NOPE"),
         Just("SCAN"),
+        Just("TTL"),
+        Just("STRLEN"),
+        Just("APPEND"),
+        Just("RENAME"),
+        Just("MULTI"),
+        Just("EXEC"),
+        Just("WATCH"),
     ];
     let argument = prop_oneof![
         Just("a"),

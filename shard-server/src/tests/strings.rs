@@ -1,7 +1,10 @@
 //! The commands on strings and keys, in the words of redis-server 7.0.15: each answer was seen there.
 
+use proptest::prelude::*;
+
 use super::commands::{dialogue, say};
-use crate::testing::{MemoryStore, talk};
+use crate::resp::{Protocol, reply};
+use crate::testing::{MemoryStore, answers, command, talk};
 
 #[test]
 fn set_has_options_that_go_together_or_do_not() {
@@ -511,4 +514,136 @@ fn commands_on_several_keys_want_one_shard_where_they_must_be_atomic() {
         say(&["MSETNX a 1 b", "TOUCH a b", "UNLINK a b"]),
         "-ERR wrong number of arguments for 'msetnx' command\r\n:0\r\n:0\r\n"
     );
+}
+
+/// What can be done to one value, and what its model answers.
+#[derive(Debug, Clone)]
+enum Deed {
+    Append(Vec<u8>),
+    Overwrite(usize, Vec<u8>),
+    Part(i64, i64),
+    SetBit(usize, bool),
+    Bit(usize),
+    Ones(i64, i64),
+    First(bool),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..6);
+    prop_oneof![
+        bytes().prop_map(Deed::Append),
+        (0..40_usize, bytes()).prop_map(|(at, bytes)| Deed::Overwrite(at, bytes)),
+        (-50..50_i64, -50..50_i64).prop_map(|(start, end)| Deed::Part(start, end)),
+        (0..200_usize, any::<bool>()).prop_map(|(at, on)| Deed::SetBit(at, on)),
+        (0..200_usize).prop_map(Deed::Bit),
+        (-50..50_i64, -50..50_i64).prop_map(|(start, end)| Deed::Ones(start, end)),
+        any::<bool>().prop_map(Deed::First),
+    ]
+}
+
+impl Deed {
+    fn words(&self, key: &[u8]) -> Vec<u8> {
+        let text = |n: &dyn std::fmt::Display| n.to_string().into_bytes();
+        let (name, rest): (&str, Vec<Vec<u8>>) = match self {
+            Self::Append(bytes) => ("APPEND", vec![bytes.clone()]),
+            Self::Overwrite(at, bytes) => ("SETRANGE", vec![text(at), bytes.clone()]),
+            Self::Part(start, end) => ("GETRANGE", vec![text(start), text(end)]),
+            Self::SetBit(at, on) => ("SETBIT", vec![text(at), text(&u8::from(*on))]),
+            Self::Bit(at) => ("GETBIT", vec![text(at)]),
+            Self::Ones(start, end) => ("BITCOUNT", vec![text(start), text(end)]),
+            Self::First(on) => ("BITPOS", vec![text(&u8::from(*on))]),
+        };
+        let words: Vec<&[u8]> = [name.as_bytes(), key]
+            .into_iter()
+            .chain(rest.iter().map(Vec::as_slice))
+            .collect();
+        command(&words)
+    }
+
+    /// Does it to a plain list of bytes, one by one, and appends the answer.
+    fn apply(&self, model: &mut Option<Vec<u8>>, out: &mut Vec<u8>) {
+        let now = model.clone().unwrap_or_default();
+        let bit = |at: usize| now.get(at / 8).is_some_and(|byte| byte >> (7 - at % 8) & 1 == 1);
+        match self {
+            Self::Append(bytes) => {
+                let value = model.get_or_insert_default();
+                value.extend(bytes);
+                reply::length(out, value.len());
+            }
+            Self::Overwrite(at, bytes) => {
+                for (place, &byte) in bytes.iter().enumerate() {
+                    let value = model.get_or_insert_default();
+                    while value.len() <= at + place {
+                        value.push(0);
+                    }
+                    value[at + place] = byte;
+                }
+                reply::length(out, model.as_ref().map_or(0, Vec::len));
+            }
+            Self::Part(start, end) => reply::bulk(out, &part(&now, *start, *end)),
+            Self::SetBit(at, on) => {
+                reply::integer(out, i64::from(bit(*at)));
+                let value = model.get_or_insert_default();
+                while value.len() <= at / 8 {
+                    value.push(0);
+                }
+                let mask = 1 << (7 - at % 8);
+                value[at / 8] = value[at / 8] & !mask | if *on { mask } else { 0 };
+            }
+            Self::Bit(at) => reply::integer(out, i64::from(bit(*at))),
+            Self::Ones(start, end) => {
+                let part = part(&now, *start, *end);
+                reply::length(out, part.iter().map(|byte| byte.count_ones() as usize).sum());
+            }
+            Self::First(on) => {
+                let places = 0..now.len() * 8;
+                let place = places.clone().find(|&at| bit(at) == *on);
+                // An empty value that is there has no bits at all; one that is not there has zeros only.
+                let beyond =
+                    (!on && model.as_ref().is_none_or(|value| !value.is_empty())).then_some(places.end);
+                let place = place.or(beyond).map(|place| i64::try_from(place).unwrap());
+                reply::integer(out, place.unwrap_or(-1));
+            }
+        }
+    }
+}
+
+/// The bytes from `start` to `end`, negative ones counted from the end, looked for one by one.
+fn part(value: &[u8], start: i64, end: i64) -> Vec<u8> {
+    if start < 0 && end < 0 && start > end {
+        return Vec::new();
+    }
+    let length = i64::try_from(value.len()).unwrap();
+    let place = |n: i64| if n < 0 { (n + length).max(0) } else { n };
+    let inside = |at: usize| (place(start)..=place(end)).contains(&i64::try_from(at).unwrap());
+    let places = (0..value.len()).filter(|&at| inside(at));
+    places.map(|at| value[at]).collect()
+}
+
+proptest! {
+    #[test]
+    fn parts_and_bits_are_those_of_a_plain_list_of_bytes(
+        deeds in proptest::collection::vec(deed(), 1..30),
+        in_transaction: bool,
+        resident: bool,
+    ) {
+        let key: &[u8] = if resident { b"b" } else { b"a" };
+        let (mut model, mut expected) = (None, Vec::new());
+        let mut input: Vec<Vec<u8>> = deeds.iter().map(|deed| deed.words(key)).collect();
+        if in_transaction {
+            input.insert(0, command(&[b"MULTI"]));
+            input.push(command(&[b"EXEC"]));
+            reply::simple(&mut expected, "OK");
+            deeds.iter().for_each(|_| reply::simple(&mut expected, "QUEUED"));
+            reply::array(&mut expected, deeds.len());
+        }
+        deeds.iter().for_each(|deed| deed.apply(&mut model, &mut expected));
+        input.push(command(&[b"GET", key]));
+        match &model {
+            Some(value) => reply::bulk(&mut expected, value),
+            None => reply::null(&mut expected, Protocol::Resp2),
+        }
+        let heard = answers([input.concat()]);
+        prop_assert_eq!(heard.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
 }

@@ -1,0 +1,258 @@
+//! Transactions: what a client gathers between `MULTI` and `EXEC`, and how it runs as one step on the core that owns its
+//! keys.
+//!
+//! 1. After `MULTI` commands are checked as far as that goes without running them, and queued. One that is refused breaks
+//!    the transaction: `EXEC` then discards it.
+//! 2. `EXEC` takes the keys of all its commands and those that are watched; they must be of one shard. There, with nothing
+//!    in between, the versions of the watched keys are compared, every command on keys runs over one view of them all, and
+//!    what they changed becomes one batch: all of it is written, or nothing.
+//! 3. The commands of the connection itself (`PING`, `CLIENT SETNAME`) run once that is done, in their places among the
+//!    answers.
+//!
+//! Everything here is pure. A transaction is bounded in what it holds before it runs, and in what it reads, writes and
+//! answers while it runs, because the core serves nobody else meanwhile; beyond a bound it is discarded as a whole.
+
+use corelane::api::{Batch, Found};
+use corelane::types::MAX_BATCH_BYTES;
+
+use crate::command::request::sorted_keys;
+use crate::command::{Failure, Keys, Owned, Request, Spec, View};
+
+/// Most commands of a transaction: some milliseconds of work on the core that runs them.
+pub const MAX_COMMANDS: usize = 16_384;
+
+/// Most bytes that its commands take while they wait: what they write must fit in one batch.
+pub const MAX_HELD_BYTES: usize = MAX_BATCH_BYTES;
+
+/// Most keys that a client watches: each is looked at on `EXEC`.
+pub const MAX_WATCHED: usize = 16_384;
+
+/// Longest answer to `EXEC` in bytes, held until it is whole.
+pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Bytes of values that the commands of a transaction may look at: about a tenth of a second where they count bits.
+pub const MAX_LOOKED_BYTES: usize = 1 << 30;
+
+/// Commands that are not queued between `MULTI` and `EXEC` but run, sorted. The last two are the first words of HTTP.
+const AT_ONCE: &[&str] = &[
+    "discard", "exec", "host:", "multi", "post", "quit", "reset", "watch",
+];
+
+/// Commands that wait for the whole store or change what the answers around them look like, sorted. Redis queues them.
+const REFUSED: &[&str] = &[
+    "auth",
+    "bgsave",
+    "dbsize",
+    "debug",
+    "flushall",
+    "flushdb",
+    "hello",
+    "info",
+    "keys",
+    "kv.scan",
+    "memory",
+    "randomkey",
+    "save",
+    "scan",
+    "shutdown",
+    "wait",
+];
+
+/// What becomes of a command between `MULTI` and `EXEC`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It waits for `EXEC`.
+    Queue,
+    /// It runs.
+    AtOnce,
+    /// It is refused, and the transaction with it.
+    Refused,
+}
+
+/// What becomes of `spec` between `MULTI` and `EXEC`.
+pub fn place(spec: &Spec) -> Place {
+    if AT_ONCE.binary_search(&spec.name).is_ok() {
+        Place::AtOnce
+    } else if REFUSED.binary_search(&spec.name).is_ok() {
+        Place::Refused
+    } else {
+        Place::Queue
+    }
+}
+
+/// What a client has said since `MULTI`.
+#[derive(Debug, Clone, Default)]
+pub struct Transaction {
+    queue: Vec<Owned>,
+    held_bytes: usize,
+    broken: bool,
+}
+
+impl Transaction {
+    /// Queues a command.
+    ///
+    /// # Errors
+    /// It would be one too many; the transaction is broken then.
+    pub fn push(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        if self.broken {
+            return Ok(());
+        }
+        let owned = Owned::new(request);
+        self.held_bytes += owned.held_bytes();
+        if self.queue.len() == MAX_COMMANDS || self.held_bytes > MAX_HELD_BYTES {
+            self.break_off();
+            return Err(Failure::err(format_args!(
+                "a transaction has at most {MAX_COMMANDS} commands and {MAX_HELD_BYTES} bytes"
+            )));
+        }
+        self.queue.push(owned);
+        Ok(())
+    }
+
+    /// Has `EXEC` refuse the transaction; what was queued is given back now.
+    pub fn break_off(&mut self) {
+        *self = Self {
+            broken: true,
+            ..Self::default()
+        };
+    }
+
+    /// Whether `EXEC` is going to refuse it.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// How many commands it has.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// A key that must not change before the next `EXEC`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its version when it was first watched.
+    pub version: u64,
+    /// Whether it was there then.
+    pub present: bool,
+}
+
+impl Watch {
+    /// What is to be remembered of `key`.
+    pub fn new(key: Vec<u8>, found: &Found<'_>) -> Self {
+        Self {
+            key,
+            version: found.version,
+            present: found.value.is_some(),
+        }
+    }
+
+    /// Whether the key has been written since, or has ended.
+    fn has_changed(&self, found: &Found<'_>) -> bool {
+        self.version != found.version || (self.present && found.value.is_none())
+    }
+}
+
+/// A transaction on its way to the core that runs it.
+#[derive(Debug)]
+pub struct Work {
+    /// The commands, those of the connection included.
+    pub queue: Vec<Owned>,
+    watched: Vec<Watch>,
+}
+
+/// What became of a transaction.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// A watched key was changed: nothing was run.
+    Changed,
+    /// It met a bound: nothing was written.
+    Refused(Failure),
+    /// All its commands on keys ran.
+    Done(Answers),
+}
+
+/// The answers of the commands on keys of a transaction.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// One behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each ends, and whether it is an error.
+    pub ends: Vec<(usize, bool)>,
+    /// Looks that found their key.
+    pub hits: u64,
+    /// Looks that did not.
+    pub misses: u64,
+}
+
+impl Work {
+    /// What the client has gathered.
+    pub fn new(transaction: Transaction, watched: Vec<Watch>) -> Self {
+        Self {
+            queue: transaction.queue,
+            watched,
+        }
+    }
+
+    /// Every key that matters, sorted, each once.
+    pub fn keys(&self) -> Vec<&[u8]> {
+        let watched = self.watched.iter().map(|watch| watch.key.as_slice());
+        let keyed = self.queue.iter().map(Owned::request);
+        let keyed = keyed.filter(|request| request.spec.keyed().is_some() && request.spec.keys != Keys::NONE);
+        sorted_keys(keyed.flat_map(|request| request.keys()).chain(watched))
+    }
+
+    /// Runs the commands on keys over what the shard holds of [`Work::keys`]. What comes with the outcome is to be written,
+    /// all at once.
+    pub fn run(&self, found: &[Found<'_>]) -> (Executed, Batch) {
+        let keys = self.keys();
+        let mut view = View::new(&keys, found);
+        let changed = |watch: &Watch| {
+            let place = keys.binary_search(&watch.key.as_slice());
+            place.map_or(true, |place| watch.has_changed(&found[place]))
+        };
+        if self.watched.iter().any(changed) {
+            return (Executed::Changed, Batch::new());
+        }
+        let mut answers = Answers::default();
+        for request in self.queue.iter().map(Owned::request) {
+            let Some(run) = request.spec.keyed() else { continue };
+            let went_well = request.answer(run, &mut view, &mut answers.bytes);
+            answers.ends.push((answers.bytes.len(), !went_well));
+            if let Err(failure) = within_bounds(&view, &answers) {
+                return (Executed::Refused(failure), Batch::new());
+            }
+        }
+        (answers.hits, answers.misses) = view.lookups();
+        match view.into_batch() {
+            Ok(batch) => (Executed::Done(answers), batch),
+            Err(failure) => (Executed::Refused(failure), Batch::new()),
+        }
+    }
+}
+
+fn within_bounds(view: &View<'_>, answers: &Answers) -> Result<(), Failure> {
+    for (what, bytes, most) in [
+        ("answers", answers.bytes.len(), MAX_ANSWER_BYTES),
+        ("changes", view.written_bytes(), MAX_BATCH_BYTES),
+        ("looks", view.looked_bytes(), MAX_LOOKED_BYTES),
+    ] {
+        if bytes > most {
+            let why = format!("Transaction discarded because of: its {what} take more than {most} bytes");
+            return Err(Failure(format!("EXECABORT {why}").into()));
+        }
+    }
+    Ok(())
+}
