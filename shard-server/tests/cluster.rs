@@ -37,17 +37,24 @@ fn converse(server: &Server, seed: u16) {
     let mut cluster = cluster_client(seed);
     for n in 0..200 {
         let key = format!("key:{n}");
-        let () = redis::cmd("SET").arg(&key).arg(n).query(&mut cluster).unwrap();
+        let () = redis::cmd("SET")
+            .arg(&key)
+            .arg(n)
+            .query(&mut cluster)
+            .expect("the cluster answers");
     }
     let mut pipe = cluster_pipe();
     for n in 0..200 {
         pipe.cmd("INCRBY").arg(format!("key:{n}")).arg(1000).ignore();
         pipe.cmd("GET").arg(format!("key:{n}"));
     }
-    let found: Vec<u32> = pipe.query(&mut cluster).unwrap();
+    let found: Vec<u32> = pipe.query(&mut cluster).expect("the cluster answers");
     assert_eq!(found, (1000..1200).collect::<Vec<_>>());
     let keys: Vec<String> = (0..200).map(|n| format!("key:{n}")).collect();
-    let found: Vec<u32> = redis::cmd("MGET").arg(&keys).query(&mut cluster).unwrap();
+    let found: Vec<u32> = redis::cmd("MGET")
+        .arg(&keys)
+        .query(&mut cluster)
+        .expect("the cluster answers");
     assert_eq!(
         found,
         (1000..1200).collect::<Vec<_>>(),

@@ -24,7 +24,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: tempfile::tempdir().expect("the test made what it takes"),
             port: free_port(0),
         };
         place.new_certificate();
@@ -38,7 +38,7 @@ impl Place {
     /// Writes a new certificate and its key; returns the certificate.
     fn new_certificate(&self) -> String {
         let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            generate_simple_self_signed(["localhost".to_owned()]).expect("the test made what it takes");
         write(&self.path("key.pem"), &signing_key.serialize_pem());
         write(&self.path("cert.pem"), &cert.pem());
         cert.pem()
@@ -63,24 +63,30 @@ impl Place {
 
 #[expect(clippy::disallowed_methods, reason = "the operator's own files, in a test")]
 fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
+    std::fs::write(path, text).expect("the test made what it takes");
 }
 
 /// Says `PING` to whoever shows a certificate that `trusted` signed; the answer, or `None` where that fails.
 fn ping(address: SocketAddr, trusted: &str) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap())
-        .unwrap();
+        .add(CertificateDer::from_pem_slice(trusted.as_bytes()).expect("the test made what it takes"))
+        .expect("the test made what it takes");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .expect("the test made what it takes")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let session = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let session = ClientConnection::new(
+        Arc::new(config),
+        "localhost".try_into().expect("the test made what it takes"),
+    )
+    .expect("the test made what it takes");
+    let socket = TcpStream::connect(address).expect("the test made what it takes");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("the test made what it takes");
     let mut stream = StreamOwned::new(session, socket);
     pong(&mut stream).then_some(stream)
 }
@@ -107,7 +113,6 @@ fn redis_cli_speaks_tls_beside_clear_text_and_a_drain_ends_both() {
     let mut plain = Client::connect(place.address());
     plain.write(b"PING\r\n");
     assert!(!plain.rest().starts_with(b"+PONG"), "no clear text on that port");
-    #[expect(clippy::disallowed_methods, reason = "the operator's own files, in a test")]
     let cert = std::fs::read_to_string(place.path("cert.pem")).unwrap();
     let mut idle = ping(place.address(), &cert).expect("it shows that certificate");
     server.stop();

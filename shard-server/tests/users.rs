@@ -10,12 +10,15 @@ use corelane_server::auth::hash_secret;
 #[expect(clippy::disallowed_methods, reason = "the operator's own file, in a test")]
 fn configuration(dir: &Path) -> String {
     let path = dir.join("corelane.toml");
-    let (one, two) = (hash_secret("one").unwrap(), hash_secret("two").unwrap());
+    let (one, two) = (
+        hash_secret("one").expect("the test made what it takes"),
+        hash_secret("two").expect("the test made what it takes"),
+    );
     let text = format!(
         "[admin]\nenabled = false\n[[users]]\nname = \"default\"\nrole = \"read\"\nsecret_hash = \"{one}\"\n\
          [[users]]\nname = \"root\"\nrole = \"admin\"\nsecret_hash = \"{two}\"\n"
     );
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("the test made what it takes");
     path.to_string_lossy().into_owned()
 }
 
