@@ -135,6 +135,18 @@ fn a_core_says_where_keys_of_another_are_and_serves_its_own() {
             server.client().say("MGET bar foo"),
             "*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
         );
+        // Whoever kills need not be on the core of whom they kill.
+        let mut victim = node(first, 1);
+        let id = victim.say("CLIENT ID");
+        let killed = low.say(&format!("CLIENT KILL ID {}", id[1..].trim()));
+        assert_eq!((killed.as_str(), victim.rest()), (":1\r\n", Vec::new()));
+    });
+}
+
+#[test]
+fn each_core_tells_which_slots_are_whose_and_lets_nobody_change_that() {
+    with_cluster(&["--cores", "0-1", "--shards", "2"], 2, |_, first| {
+        let (mut low, mut high) = (node(first, 0), node(first, 1));
         assert_ne!(low.say("CLUSTER MYID"), high.say("CLUSTER MYID"));
         assert!(
             low.say("CLUSTER NODES")
@@ -149,11 +161,6 @@ fn a_core_says_where_keys_of_another_are_and_serves_its_own() {
                 .contains("$5\r\nslots\r\n*2\r\n:8192\r\n:16383\r\n")
         );
         assert_eq!(low.say("CLUSTER KEYSLOT foo"), ":12182\r\n");
-        // Whoever kills need not be on the core of whom they kill.
-        let mut victim = node(first, 1);
-        let id = victim.say("CLIENT ID");
-        let killed = low.say(&format!("CLIENT KILL ID {}", id[1..].trim()));
-        assert_eq!((killed.as_str(), victim.rest()), (":1\r\n", Vec::new()));
         for said in ["READONLY", "READWRITE", "ASKING"] {
             assert_eq!(low.say(said), "+OK\r\n", "{said}");
         }
