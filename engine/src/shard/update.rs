@@ -104,43 +104,35 @@ impl<I: Io> Shard<I> {
     ) -> Result<Begun> {
         let known_bytes = keys.iter().map(|key| key.len()).sum();
         self.admitted(known_bytes).await?;
-        let mut from_tables = self.nothing_read(keys);
+        let mut read = (self.installs.get(), Vec::new());
         for _ in 0..=MAX_LOOKS {
             // What came while the device was read may have used the room up; from here to staging nothing is awaited.
             while self.must_wait(known_bytes)? {
                 self.admitted(known_bytes).await?;
             }
             // A value read from the tables holds only as long as no flush has installed newer ones since.
-            if from_tables.0 != self.installs.get() {
-                from_tables = self.nothing_read(keys);
+            let stamp = self.installs.get();
+            if read.0 != stamp {
+                read = (stamp, Vec::new());
             }
-            let in_memory: Vec<_> = keys.iter().map(|key| self.newest_in_memory(key)).collect();
-            let known: Vec<_> = in_memory
-                .iter()
-                .zip(&from_tables.1)
-                .map(|(memory, tables)| memory.as_ref().or(tables.as_ref()))
-                .collect();
-            let unknown: Vec<_> = (0..keys.len()).filter(|&at| known[at].is_none()).collect();
-            if unknown.is_empty() {
+            let mut known = self.look_again(keys, &mut read.1);
+            if known.iter().all(Option::is_some) {
                 let now_ms = self.now_ms();
-                let known: Vec<_> = known.into_iter().flatten().collect();
-                let found: Vec<_> = known
-                    .iter()
+                let known = || known.iter().flatten();
+                let found: Vec<_> = known()
                     .map(|known| self.judge(now_ms, known.version, known.content()))
                     .collect();
                 let batch = decide(&found)?;
                 // It was admitted by its keys: those after it pay for the rest.
                 self.charge(batch.len().saturating_sub(known_bytes));
-                let saw_staged = known.iter().any(|known| known.is_staged());
-                return Ok(self.stage_decided(&batch, saw_staged, durability));
+                return Ok(self.stage_decided(&batch, known().any(Known::is_staged), durability));
             }
-            let reads = unknown.iter().map(|&at| {
-                let live = self.live();
-                async move { self.find_in(live, keys[at], MAX_SEQUENCE, Known::of_entry).await }
-            });
-            for (at, read) in unknown.iter().zip(join_all(reads).await) {
-                from_tables.1[*at] = Some(read?);
-            }
+            self.read_missing(keys, &mut known).await?;
+            // What is in a memtable stays there until a flush is installed; what is only staged may yet be refused.
+            read.1 = known
+                .into_iter()
+                .map(|known| known.filter(|known| !known.is_staged()))
+                .collect();
         }
         Err(Error::new(
             ErrorKind::Busy,
@@ -149,9 +141,28 @@ impl<I: Io> Shard<I> {
         ))
     }
 
-    /// Room for what the tables of now say of each key.
-    fn nothing_read(&self, keys: &[&[u8]]) -> (u64, Vec<Option<Known>>) {
-        (self.installs.get(), keys.iter().map(|_| None).collect())
+    /// The newest of each key: what memory knows now, else what was read before; `None` where the tables have to be asked.
+    fn look_again(&self, keys: &[&[u8]], read: &mut [Option<Known>]) -> Vec<Option<Known>> {
+        let mut read = read.iter_mut();
+        keys.iter()
+            .map(|key| {
+                let read = read.next();
+                self.newest_in_memory(key).or_else(|| read.and_then(Option::take))
+            })
+            .collect()
+    }
+
+    /// Asks the tables of now for each key of which nothing is known.
+    async fn read_missing(&self, keys: &[&[u8]], known: &mut [Option<Known>]) -> Result<()> {
+        let missing = keys.iter().zip(known).filter(|(_, known)| known.is_none());
+        let reads = missing.map(|(key, known)| {
+            let live = self.live();
+            async move {
+                *known = Some(self.find_in(live, key, MAX_SEQUENCE, Known::of_entry).await?);
+                Ok(())
+            }
+        });
+        join_all(reads).await.into_iter().collect()
     }
 
     fn stage_decided(&self, batch: &[u8], saw_staged: bool, durability: Durability) -> Begun {
