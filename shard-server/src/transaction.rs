@@ -38,10 +38,10 @@ const AT_ONCE: &[&str] = &[
     "discard", "exec", "host:", "multi", "post", "quit", "reset", "watch",
 ];
 
-/// Commands that wait for the whole store or change what the answers around them look like, sorted. Redis queues them.
+/// Commands that ask the store in ways of their own or change what the answers around them look like, sorted. Redis queues
+/// them.
 const REFUSED: &[&str] = &[
     "auth",
-    "bgsave",
     "dbsize",
     "debug",
     "flushall",
@@ -51,10 +51,11 @@ const REFUSED: &[&str] = &[
     "keys",
     "kv.scan",
     "memory",
+    "object",
     "randomkey",
-    "save",
     "scan",
     "shutdown",
+    "time",
     "wait",
 ];
 
@@ -255,4 +256,24 @@ fn within_bounds(view: &View<'_>, answers: &Answers) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::table;
+
+    #[test]
+    fn names_are_sorted_and_those_of_local_commands() {
+        for names in [AT_ONCE, REFUSED] {
+            assert!(names.is_sorted_by(|a, b| a < b));
+            for name in names {
+                let spec = table::find(name.as_bytes()).expect("a command");
+                assert!(spec.keyed().is_none(), "{name}");
+                assert_ne!(place(spec), Place::Queue);
+            }
+        }
+        let get = table::find(b"get").expect("a command");
+        assert_eq!(place(get), Place::Queue);
+    }
 }

@@ -264,7 +264,16 @@ fn keys_of_several_shards_are_refused_and_nothing_is_done() {
 
 #[test]
 fn commands_that_walk_the_store_break_a_transaction() {
-    for line in ["SCAN 0", "DBSIZE", "INFO", "HELLO 3", "KV.SCAN - +", "SHUTDOWN"] {
+    for line in [
+        "SCAN 0",
+        "DBSIZE",
+        "INFO",
+        "HELLO 3",
+        "KV.SCAN - +",
+        "SHUTDOWN",
+        "TIME",
+        "KEYS *",
+    ] {
         let name = line.split(' ').next().unwrap().to_lowercase();
         assert_eq!(
             say(&["MULTI", line, "SET a 1", "EXEC", "GET a"]),
