@@ -83,9 +83,16 @@ pub fn scan(call: &mut Call<'_>) -> Result<Action, Failure> {
     })))
 }
 
+/// A cursor as Redis reads it, which is what C's `strtoul` makes of the whole text: nothing is 0, and a sign is allowed.
 fn cursor(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok())?
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [sign @ (b'-' | b'+'), digits @ ..] => (*sign == b'-', digits),
+        digits => (false, digits),
+    };
+    let all_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let number: u64 = all_digits.then(|| std::str::from_utf8(digits).ok()?.parse().ok())??;
+    Some(if negative { number.wrapping_neg() } else { number })
 }
 
 /// `KEYS pattern`.
@@ -153,10 +160,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_are_plain_numbers() {
-        assert_eq!(cursor(b"0"), Some(0));
+    fn cursors_are_read_as_redis_reads_them() {
+        for zero in [b"0".as_slice(), b"", b"-0", b"+0", b"00"] {
+            assert_eq!(cursor(zero), Some(0));
+        }
+        assert_eq!(cursor(b"-1"), Some(u64::MAX));
+        assert_eq!(cursor(b"+7"), Some(7));
         assert_eq!(cursor(b"18446744073709551615"), Some(u64::MAX));
-        for text in [b"".as_slice(), b"-1", b"+1", b"1 ", b"18446744073709551616", b"x"] {
+        for text in [
+            b"-".as_slice(),
+            b"1 ",
+            b" 1",
+            b"18446744073709551616",
+            b"x",
+            b"1x",
+        ] {
             assert_eq!(cursor(text), None);
         }
     }
