@@ -20,6 +20,7 @@
 //! its neighbours, one message per core and pipeline; a key of this core that memory holds is answered in place.
 
 pub mod accept;
+pub mod admin;
 pub mod auth;
 pub mod clients;
 pub mod cluster;

@@ -1,0 +1,263 @@
+//! Who a caller is and what the caller may do. Which secret belongs to whom is for an [`Authorizer`] to know; how
+//! credentials are read from a request, and which role a request needs, is pure.
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::problem::Problem;
+use crate::auth;
+use crate::config::Role;
+use crate::server::Server;
+
+/// What a caller says of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user; `default` where a bearer named none.
+    pub user: String,
+    /// The secret.
+    pub secret: String,
+}
+
+impl fmt::Debug for Credentials {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a caller's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// There are no users: whoever reaches the plane may do everything.
+    Everybody,
+    /// A user of this role.
+    User(Role),
+    /// Nobody: credentials are missing or wrong.
+    Nobody,
+}
+
+/// What an [`Authorizer`] answers, in time.
+pub type Identified<'a> = Pin<Box<dyn Future<Output = Identity> + Send + 'a>>;
+
+/// Knows the users. It must not hold its caller's thread while it looks at a secret.
+pub trait Authorizer: Send + Sync + fmt::Debug {
+    /// Who a caller is.
+    fn identify<'a>(&'a self, credentials: Option<Credentials>, peer: IpAddr) -> Identified<'a>;
+}
+
+/// The authorizer where there are no users.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoUsers;
+
+impl Authorizer for NoUsers {
+    fn identify<'a>(&'a self, _: Option<Credentials>, _: IpAddr) -> Identified<'a> {
+        Box::pin(std::future::ready(Identity::Everybody))
+    }
+}
+
+/// The authorizer over the users of the configuration, the same as of the data plane.
+#[derive(Debug)]
+pub struct KnownUsers(Arc<Server>);
+
+impl KnownUsers {
+    /// The users of a server.
+    pub fn of(server: Arc<Server>) -> Self {
+        Self(server)
+    }
+}
+
+impl Authorizer for KnownUsers {
+    /// A failure is told late: guessing shall take long, and an honest mistake costs one short wait.
+    fn identify<'a>(&'a self, credentials: Option<Credentials>, peer: IpAddr) -> Identified<'a> {
+        Box::pin(async move {
+            let Some(Credentials { user, secret }) = credentials else {
+                return Identity::Nobody;
+            };
+            match self.0.auth().verify(user.as_bytes(), secret.as_bytes()).await {
+                Ok(known) => Identity::User(known.role),
+                Err(_) => {
+                    tracing::warn!(%peer, user, "admin plane: credentials are wrong");
+                    tokio::time::sleep(auth::delay(1)).await;
+                    Identity::Nobody
+                }
+            }
+        })
+    }
+}
+
+/// The authorizer for a server: by its users, or for everybody where it has none.
+pub fn for_server(server: &Arc<Server>) -> Box<dyn Authorizer> {
+    if server.auth().is_open() {
+        Box::new(NoUsers)
+    } else {
+        Box::new(KnownUsers::of(Arc::clone(server)))
+    }
+}
+
+/// Longest credentials that are looked at: a user's name and secret are far shorter.
+const MAX_CREDENTIALS_BYTES: usize = 4096;
+
+/// The user whom a bearer's token belongs to where it names none.
+const DEFAULT_USER: &str = "default";
+
+/// The credentials of a request: `Basic`, or `Bearer` with a token `user:secret` or the secret of `default`.
+///
+/// # Errors
+/// There are some and they cannot be read.
+pub fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Problem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let bad = || {
+        Problem::bad_request("Authorization: it is neither `Basic` with base64 of user:secret nor `Bearer`")
+    };
+    let text = value.to_str().map_err(|_| bad())?;
+    let (scheme, rest) = text.split_once(' ').ok_or_else(bad)?;
+    if rest.len() > MAX_CREDENTIALS_BYTES {
+        return Err(bad());
+    }
+    let pair = match scheme.to_ascii_lowercase().as_str() {
+        "basic" => {
+            let bytes = STANDARD.decode(rest.trim()).map_err(|_| bad())?;
+            String::from_utf8(bytes).map_err(|_| bad())?
+        }
+        "bearer" => rest.trim().to_owned(),
+        _ => return Err(bad()),
+    };
+    let (user, secret) = pair.split_once(':').unwrap_or((DEFAULT_USER, &pair));
+    Ok(Some(Credentials {
+        user: user.to_owned(),
+        secret: secret.to_owned(),
+    }))
+}
+
+/// The role that a request needs; `None` for those that anybody may make: probes must work without secrets.
+pub fn needed(method: &Method, path: &str) -> Option<Role> {
+    match path {
+        "/livez" | "/readyz" | "/api/v1/openapi.json" => None,
+        "/api/v1/flush" | "/api/v1/compact" => Some(Role::Admin),
+        _ if *method == Method::GET || *method == Method::HEAD => Some(Role::Read),
+        "/api/v1/log-level" => Some(Role::Admin),
+        _ => Some(Role::Write),
+    }
+}
+
+/// Whether a caller may do what needs `needed`.
+///
+/// # Errors
+/// 401 for nobody in particular, 403 for a user of a lesser role.
+pub fn may(identity: Identity, needed: Option<Role>) -> Result<(), Problem> {
+    match (needed, identity) {
+        (None, _) | (_, Identity::Everybody) => Ok(()),
+        (Some(needed), Identity::User(role)) if role >= needed => Ok(()),
+        (Some(needed), Identity::User(role)) => Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            format!("a user of the role {role:?} may not do this; it needs {needed:?}"),
+        )),
+        (Some(_), Identity::Nobody) => Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "credentials are missing or wrong; send Authorization: Basic or Bearer",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str) -> Result<Option<(String, String)>, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        credentials(&headers).map(|found| found.map(|found| (found.user, found.secret)))
+    }
+
+    #[test]
+    fn credentials_are_read_from_both_schemes() {
+        let of = |user: &str, secret: &str| Ok(Some((user.to_owned(), secret.to_owned())));
+        assert_eq!(read("Basic b3BzOmE6Yg=="), of("ops", "a:b"));
+        assert_eq!(read("bearer ops:a:b"), of("ops", "a:b"));
+        assert_eq!(read("Bearer token"), of("default", "token"));
+        for bad in [
+            "Basic",
+            "Basic !",
+            "Digest x",
+            "token",
+            &format!("Bearer {}", "x".repeat(5000)),
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert_eq!(credentials(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn the_users_of_the_data_plane_are_those_of_this_one() {
+        let users = vec![crate::config::User {
+            name: "ops".to_owned(),
+            role: Role::Write,
+            secret_hash: auth::hash_secret("right").unwrap(),
+        }];
+        let server = Arc::new(crate::testing::server().with_auth(auth::Auth::new(&users).unwrap()));
+        let known = for_server(&server);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let ask = |user: &str, secret: &str| {
+            let credentials = Credentials {
+                user: user.to_owned(),
+                secret: secret.to_owned(),
+            };
+            runtime.block_on(known.identify(Some(credentials), [127, 0, 0, 1].into()))
+        };
+        assert_eq!(ask("ops", "right"), Identity::User(Role::Write));
+        assert_eq!(ask("ops", "wrong"), Identity::Nobody);
+        assert_eq!(ask("other", "right"), Identity::Nobody);
+        assert_eq!(
+            runtime.block_on(known.identify(None, [127, 0, 0, 1].into())),
+            Identity::Nobody
+        );
+        let open = for_server(&Arc::new(crate::testing::server()));
+        assert_eq!(
+            runtime.block_on(open.identify(None, [127, 0, 0, 1].into())),
+            Identity::Everybody
+        );
+    }
+
+    #[test]
+    fn each_role_may_do_its_own_and_lesser_things() {
+        for (method, path, role) in [
+            (Method::GET, "/livez", None),
+            (Method::GET, "/metrics", Some(Role::Read)),
+            (Method::GET, "/health", Some(Role::Read)),
+            (Method::HEAD, "/api/v1/kv/a", Some(Role::Read)),
+            (Method::PUT, "/api/v1/kv/a", Some(Role::Write)),
+            (Method::DELETE, "/api/v1/kv/a", Some(Role::Write)),
+            (Method::POST, "/api/v1/batch", Some(Role::Write)),
+            (Method::POST, "/api/v1/flush", Some(Role::Admin)),
+            (Method::GET, "/api/v1/log-level", Some(Role::Read)),
+            (Method::PUT, "/api/v1/log-level", Some(Role::Admin)),
+        ] {
+            assert_eq!(needed(&method, path), role, "{method} {path}");
+            for own in [Role::Read, Role::Write, Role::Admin] {
+                let allowed = role.is_none_or(|needed| own >= needed);
+                assert_eq!(may(Identity::User(own), role).is_ok(), allowed, "{own:?} {path}");
+            }
+            let status = may(Identity::Nobody, role)
+                .err()
+                .map(|problem| problem.status.as_u16());
+            assert_eq!(status, role.map(|_| 401), "{path}");
+            assert!(may(Identity::Everybody, role).is_ok());
+        }
+    }
+}
