@@ -55,3 +55,4 @@ pub mod tls;
 pub mod tools;
 pub mod transaction;
 pub mod watch;
+pub mod watchdog;

@@ -3,16 +3,20 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use corelane_server::admin;
 use corelane_server::options::{Cli, Command};
 use corelane_server::serve::serve;
 
 fn main() -> ExitCode {
     // A core that panics has met a bug and can neither serve nor close. Ending at once is safe, as after `kill -9`:
-    // everything acknowledged is on stable storage; going on would leave its clients hanging.
+    // everything acknowledged is on stable storage; going on would leave its clients hanging. A request of the admin
+    // plane that panics is answered as such, and keeps no core from anything.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        std::process::abort();
+        if std::thread::current().name() != Some(admin::THREAD_NAME) {
+            std::process::abort();
+        }
     }));
     let outcome = match Cli::parse().command() {
         Command::Serve(flags) => flags.load().and_then(|loaded| serve(&loaded)),

@@ -16,16 +16,19 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
+use crate::admin::{self, Plane, Running, access};
 use crate::auth::Auth;
+use crate::config::admin::DEFAULT_PORT;
 use crate::config::storage::Durability;
 use crate::config::{Config, Limits, Loaded};
 use crate::log;
 use crate::server::{Server, Settings, TlsDoor};
 use crate::service::RespService;
 use crate::tls::Tls;
+use crate::watchdog::{self, Watchdog};
 
 /// Runs the server until SIGTERM, SIGINT or `SHUTDOWN`, then drains and closes it. A second signal while it drains ends
-/// the process at once, with status 1.
+/// the process at once, with status 1. SIGHUP makes it read its certificates again.
 ///
 /// # Errors
 /// Why it did not start, or did not close cleanly, in words for an operator.
@@ -39,7 +42,7 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
     };
     let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
     let cores = config.server.core_list()?.unwrap_or_else(available_cores);
-    check_machine(&config.storage.data_dir, cores.len())?;
+    let memlock_falls_short = check_machine(&config.storage.data_dir, cores.len())?;
     let settings = Settings {
         address,
         data_dir: config.storage.data_dir.clone(),
@@ -51,21 +54,77 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
     refuse_used(&server)?;
     let (started, starts) = mpsc::channel();
     let db = open(config, &cores, RespService::new(Arc::clone(&server), started))?;
-    let listening = starts.iter().take(cores.len()).collect::<Result<Vec<_>, _>>();
-    if let Err(why) = listening {
-        // The reason for not starting is the one to tell.
-        let _second = db.blocking().close();
-        return Err(why);
+    let listening = starts
+        .iter()
+        .take(cores.len())
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|_| start_admin(loaded, &db, &server, memlock_falls_short));
+    let admin = match listening {
+        Ok(admin) => admin,
+        Err(why) => {
+            // The reason for not starting is the one to tell.
+            let _second = db.blocking().close();
+            return Err(why);
+        }
+    };
+    announce(config, &cores, &server, &db, admin.as_ref());
+    let watchdog = Watchdog::start(&db)?;
+    if let Some(admin) = &admin {
+        admin.plane().set_ready(true);
     }
-    announce(config, &cores, &server, &db);
-    let signal = end_signal(&mut signals, &server);
-    say(format_args!(
-        "{}: draining",
-        low_level::signal_name(signal).unwrap_or("a signal")
+    watchdog::ready();
+    let signal = end_signal(&mut signals, &server, admin.as_ref());
+    drop(watchdog);
+    drain(signal, &db, admin)
+}
+
+/// Starts the admin plane; `None` where there is none: because it is off, or because its port, which nobody asked for, is
+/// somebody else's.
+fn start_admin(
+    loaded: &Loaded,
+    db: &Db,
+    server: &Arc<Server>,
+    memlock_falls_short: bool,
+) -> Result<Option<Running>, String> {
+    let config = &loaded.config;
+    if !config.admin.enabled {
+        return Ok(None);
+    }
+    let plane = Arc::new(Plane::new(
+        db.clone(),
+        Arc::clone(server),
+        config.admin.clone(),
+        access::for_server(server),
+        memlock_falls_short,
     ));
-    db.blocking()
-        .close()
-        .map_err(|error| format!("closing the database: {error}"))?;
+    let port = config.admin.port.unwrap_or(DEFAULT_PORT);
+    let address = SocketAddr::new(config.admin.bind, port);
+    match (admin::start(plane, address, &config.tls), config.admin.port) {
+        (Err(why), None) => {
+            say(format_args!(
+                "warning: {why}; going on without it: no REST, metrics or health; to mend it: --admin-port, or --no-admin"
+            ));
+            Ok(None)
+        }
+        (started, _) => started.map(Some),
+    }
+}
+
+/// Ends everything in order: nobody is sent here any more, clients are drained, the database closes, and only then does
+/// the plane go that told all of it.
+fn drain(signal: i32, db: &Db, admin: Option<Running>) -> Result<(), String> {
+    watchdog::stopping();
+    if let Some(admin) = &admin {
+        admin.plane().set_ready(false);
+    }
+    let name = low_level::signal_name(signal).unwrap_or("a signal");
+    say(format_args!("{name}: draining"));
+    tracing::info!(signal = name, "draining");
+    let closed = db.blocking().close();
+    if let Some(admin) = admin {
+        admin.stop();
+    }
+    closed.map_err(|error| format!("closing the database: {error}"))?;
     say("closed");
     Ok(())
 }
@@ -101,16 +160,21 @@ fn with_doors(settings: Settings, config: &Config) -> Result<Server, String> {
     Ok(server)
 }
 
-/// Waits for a signal that ends the process; SIGHUP has the certificates read again.
-fn end_signal(signals: &mut Signals, server: &Server) -> i32 {
+/// Waits for a signal that ends the process; SIGHUP has the certificates of both planes read again.
+fn end_signal(signals: &mut Signals, server: &Server, admin: Option<&Running>) -> i32 {
     for signal in signals.forever() {
         if signal != SIGHUP {
             return signal;
         }
-        match server.tls().map(|door| door.tls.reload()) {
-            None => {}
-            Some(Ok(())) => tracing::info!("certificates were read again"),
-            Some(Err(why)) => tracing::error!(why, "certificates were not read again; the old ones stay"),
+        let planes = [
+            server.tls().map(|door| door.tls.reload()),
+            admin.map(Running::reload),
+        ];
+        for outcome in planes.into_iter().flatten() {
+            match outcome {
+                Ok(()) => tracing::info!("certificates were read again"),
+                Err(why) => tracing::error!(why, "certificates were not read again; the old ones stay"),
+            }
         }
     }
     SIGTERM
@@ -178,19 +242,26 @@ fn clients_that_fit(wanted: usize, descriptors: Option<u64>) -> Result<usize, St
 
 /// Checks without which no database can be opened here; the others cost speed or comfort.
 pub(crate) const NEEDED: [&str; 3] = ["kernel", "io_uring", "direct I/O"];
+/// The check of the limit on locked memory, which health tells again.
+const MEMLOCK: &str = "locked memory";
 
 /// Looks at the machine: says what will hurt, refuses to start over what cannot work.
-fn check_machine(data_dir: &Path, cores: usize) -> Result<(), String> {
+/// Whether less memory may be locked than the rings want to.
+fn check_machine(data_dir: &Path, cores: usize) -> Result<bool, String> {
     let mut missing = Vec::new();
+    let mut memlock_falls_short = false;
     for check in checks::check_machine(data_dir, cores) {
         match check.ok {
             true => {}
             false if NEEDED.contains(&check.name) => missing.push(check.to_string()),
-            false => say(format_args!("warning: {check}")),
+            false => {
+                memlock_falls_short |= check.name == MEMLOCK;
+                say(format_args!("warning: {check}"));
+            }
         }
     }
     if missing.is_empty() {
-        Ok(())
+        Ok(memlock_falls_short)
     } else {
         Err(missing.join("\n  "))
     }
@@ -223,7 +294,7 @@ fn open(config: &Config, cores: &[usize], service: RespService) -> Result<Db, St
         .map_err(|error| error.to_string())
 }
 
-fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db) {
+fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db, admin: Option<&Running>) {
     let address = server.address().unwrap_or(config.server.address());
     let shards = db.blocking().stats().map_or(0, |stats| stats.shards.len());
     let durability = match config.storage.durability {
@@ -256,6 +327,10 @@ fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db) {
         address.ip(),
         address.port()
     ));
+    if let Some(admin) = admin {
+        let scheme = if config.admin.tls { "https" } else { "http" };
+        say(format_args!("  admin       {scheme}://{}", admin.address));
+    }
     say("  end it      Ctrl-C, or SIGTERM");
 }
 
@@ -282,7 +357,7 @@ mod tests {
     #[test]
     fn what_is_needed_is_among_what_is_checked() {
         let checks = checks::check_machine(Path::new("."), 1);
-        for name in NEEDED {
+        for name in NEEDED.into_iter().chain([MEMLOCK]) {
             assert!(checks.iter().any(|check| check.name == name), "{name}");
         }
     }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::command::table;
+use crate::log;
 use crate::resp::request::{Arguments, Found, Reader};
 
 /// Most arguments of an entry, as in Redis.
@@ -97,6 +98,17 @@ impl SlowLog {
 
     /// Keeps an entry, in the place of the oldest where the log is full.
     pub fn offer(&self, entry: SlowEntry) {
+        let command = entry
+            .arguments
+            .first()
+            .map(|name| name.escape_ascii().to_string());
+        log::slow(log::Slow {
+            what: command.as_deref().unwrap_or_default(),
+            took: entry.latency,
+            shard: entry.shard,
+            cause: &entry.cause,
+            key: None,
+        });
         let length = self.length();
         let mut ring = self.ring();
         let id = ring.next_id;

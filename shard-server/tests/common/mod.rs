@@ -52,6 +52,18 @@ impl Server {
         }
     }
 
+    /// What follows `words` in a line that the server has yet to say, or has said after its address.
+    pub fn told(&mut self, words: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let bytes = self.stdout.read_line(&mut line).expect("output is text");
+            assert!(bytes > 0, "the server ended without a word of {words:?}");
+            if let Some((_, rest)) = line.split_once(words) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }
@@ -100,6 +112,9 @@ pub fn command(data_dir: &Path, flags: &[&str]) -> Command {
     command.arg("serve").arg("--data-dir").arg(data_dir).args(flags);
     if !flags.contains(&"--port") {
         command.args(["--port", "0"]);
+    }
+    if !flags.contains(&"--admin-port") {
+        command.arg("--no-admin");
     }
     command
 }
