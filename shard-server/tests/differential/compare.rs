@@ -9,7 +9,9 @@
 //! | `RANDOMKEY` | which key | by chance |
 //! | `OBJECT ENCODING` | `int`, `embstr` or `raw` | ours depends on the value alone, not on how it came about |
 //! | `OBJECT REFCOUNT`, `IDLETIME`, `MEMORY USAGE` | the number | nothing of theirs is kept here |
+//! | `SETBIT`, `GETBIT`, `SETRANGE` | places from 64 to 512 MiB are refused | a value has at most 64 MiB; programs leave them out |
 //! | `COMMAND COUNT` | the number | other commands |
+//! | `CONFIG SET` | the largest number of a setting | ours are bounded by what a machine holds; programs leave them out |
 //! | `TIME`, `SLOWLOG GET` | times, entries | each has its own |
 
 use std::collections::BTreeSet;
