@@ -117,8 +117,12 @@ impl<S: Store, T: Stream> Connection<S, T> {
     fn note_received(&self, bytes: usize) -> Option<()> {
         let counts = self.server.counts(self.core);
         counts.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        let all = self.client.received(bytes, self.server.now_ms());
-        let broken = verdict::of_input(self.client.is_authenticated(), all, self.server.limits());
+        self.client.received(bytes, self.server.now_ms());
+        let broken = verdict::of_input(
+            self.client.is_authenticated(),
+            self.client.unknown_bytes(),
+            self.server.limits(),
+        );
         self.end_for(broken)
     }
 

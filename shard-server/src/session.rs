@@ -47,12 +47,15 @@ impl Session {
         }
     }
 
-    /// Makes it as new: `RESET`. How often it failed to say who it is stays.
-    pub fn reset(&mut self, auth: &Auth) {
+    /// Makes it as new at this moment of the process's clock: `RESET`. How often it failed to say who it is stays.
+    pub fn reset(&mut self, auth: &Auth, now_ms: u64) {
         self.speak(Protocol::default());
         self.identify(Arc::clone(auth.anybody()));
         self.authenticated = auth.is_open();
         self.client.set_authenticated(self.authenticated);
+        if !self.authenticated {
+            self.client.forget_who(now_ms);
+        }
         self.forget_transaction();
         self.client.names().name = Vec::new();
         self.client.set_no_evict(false);

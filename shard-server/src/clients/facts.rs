@@ -57,6 +57,9 @@ pub struct Client {
     queued: AtomicI32,
     active_ms: AtomicU64,
     received_bytes: AtomicU64,
+    /// Since when, and behind how many bytes received, it has not said who it is.
+    unknown_ms: AtomicU64,
+    unknown_bytes: AtomicU64,
     input_bytes: AtomicUsize,
     held_bytes: AtomicUsize,
     waiting_bytes: AtomicUsize,
@@ -90,6 +93,8 @@ impl Client {
             queued: AtomicI32::new(-1),
             active_ms: AtomicU64::new(arrival.now_ms),
             received_bytes: AtomicU64::new(0),
+            unknown_ms: AtomicU64::new(arrival.now_ms),
+            unknown_bytes: AtomicU64::new(0),
             input_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
@@ -113,6 +118,19 @@ impl Client {
     /// Says so, or takes it back.
     pub fn set_authenticated(&self, authenticated: bool) {
         self.authenticated.store(authenticated, Relaxed);
+    }
+
+    /// It is nobody known from now on, and has as long and may send as much as one that has just come.
+    pub fn forget_who(&self, now_ms: u64) {
+        self.unknown_ms.store(now_ms, Relaxed);
+        self.unknown_bytes.store(self.received_bytes(), Relaxed);
+        self.set_authenticated(false);
+    }
+
+    /// Bytes it has sent since it is not known who it is.
+    pub fn unknown_bytes(&self) -> u64 {
+        self.received_bytes()
+            .saturating_sub(self.unknown_bytes.load(Relaxed))
     }
 
     /// Whether commands of it are under way, rather than it being waited for.
@@ -185,13 +203,12 @@ impl Client {
         self.active_ms.load(Relaxed)
     }
 
-    /// It has sent `bytes` bytes. Returns how many in all.
-    pub fn received(&self, bytes: usize, now_ms: u64) -> u64 {
+    /// It has sent `bytes` bytes.
+    pub fn received(&self, bytes: usize, now_ms: u64) {
         self.active_ms.store(now_ms, Relaxed);
         // Its own core is the only writer, so that this needs no locked instruction.
         let all = self.received_bytes.load(Relaxed) + bytes as u64;
         self.received_bytes.store(all, Relaxed);
-        all
     }
 
     /// Bytes it has sent in all.
@@ -258,7 +275,7 @@ impl Client {
         Look {
             authenticated: self.is_authenticated(),
             busy: self.is_busy(),
-            since_ms: self.since_ms,
+            unknown_ms: self.unknown_ms.load(Relaxed),
             active_ms: self.active_ms(),
             sending: (began_ms != NOT_SENDING).then(|| Sending {
                 began_ms,

@@ -95,8 +95,8 @@ pub struct Look {
     pub authenticated: bool,
     /// Whether commands of it are under way.
     pub busy: bool,
-    /// When it came.
-    pub since_ms: u64,
+    /// Since when it has not said who it is.
+    pub unknown_ms: u64,
     /// When it last sent something.
     pub active_ms: u64,
     /// The send that is under way.
@@ -106,7 +106,7 @@ pub struct Look {
 /// The limit that time has made a client break.
 pub fn verdict(look: &Look, limits: &Limits, idle_ms: u64, now_ms: u64) -> Option<Reason> {
     let past = |since_ms: u64, most_ms: u64| now_ms.saturating_sub(since_ms) > most_ms;
-    if !look.authenticated && past(look.since_ms, limits.unknown_ms) {
+    if !look.authenticated && past(look.unknown_ms, limits.unknown_ms) {
         return Some(Reason::Unknown);
     }
     if let Some(sending) = look.sending {
@@ -129,9 +129,9 @@ pub fn verdict(look: &Look, limits: &Limits, idle_ms: u64, now_ms: u64) -> Optio
     None
 }
 
-/// The limit that a client breaks by `received_bytes` bytes received in all.
-pub fn of_input(authenticated: bool, received_bytes: u64, limits: &Limits) -> Option<Reason> {
-    (!authenticated && received_bytes > limits.unknown_input_bytes).then_some(Reason::UnknownInput)
+/// The limit that a client breaks by `unknown_bytes` bytes received since it is not known who it is.
+pub fn of_input(authenticated: bool, unknown_bytes: u64, limits: &Limits) -> Option<Reason> {
+    (!authenticated && unknown_bytes > limits.unknown_input_bytes).then_some(Reason::UnknownInput)
 }
 
 /// The limit that a client breaks by `waiting_bytes` bytes of answers.
@@ -155,7 +155,7 @@ mod tests {
         Look {
             authenticated: true,
             busy: false,
-            since_ms: 0,
+            unknown_ms: 0,
             active_ms: 0,
             sending: None,
         }

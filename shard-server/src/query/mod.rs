@@ -137,7 +137,7 @@ pub async fn answer<S: Store>(
         }
         Query::Hello(hello) => auth::hello_done(hello, store, server, session, output.tail()).await?,
         Query::Reset => {
-            session.reset(server.auth());
+            session.reset(server.auth(), server.now_ms());
             reply::simple(output.tail(), "RESET");
         }
         Query::Shutdown => {

@@ -165,3 +165,27 @@ fn long_commands_wait_for_the_secret_and_the_widest_for_their_kind() {
         );
     });
 }
+
+/// `RESET` made a client unknown since it had come: one that had been there for longer than `limits.unknown_ms`, or had
+/// sent more than `limits.unknown_input_bytes`, as pooled connections have, was ended before it could say who it is.
+#[test]
+fn who_resets_has_as_long_as_one_that_has_just_come() {
+    let limits = Limits {
+        unknown_ms: 1000,
+        unknown_input_bytes: 100,
+        ..Limits::default()
+    };
+    Core::run(with_users(limits), async |core| {
+        let (socket, client) = core.client();
+        let long = format!("SET a {}", "x".repeat(200));
+        assert_eq!(say(core, &socket, &["AUTH ada one"]).await, "+OK\r\n");
+        assert_eq!(say(core, &socket, &[&long]).await, "+OK\r\n");
+        core.sweep(5000).await;
+        assert_eq!(say(core, &socket, &["RESET"]).await, "+RESET\r\n");
+        core.sweep(6000).await;
+        let heard = say(core, &socket, &["AUTH ada one", "RESET"]).await;
+        assert_eq!(heard, "+OK\r\n+RESET\r\n");
+        core.sweep(7001).await;
+        assert_eq!(client.doomed(), Some(crate::clients::Reason::Unknown));
+    });
+}
