@@ -15,6 +15,12 @@ use ureq::Agent;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Lets others work for a while.
+#[expect(clippy::disallowed_methods, reason = "a test on threads")]
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
 /// A client whose answers are answers, whatever their status.
 fn agent() -> Agent {
     Agent::config_builder()
@@ -133,14 +139,14 @@ fn sigterm_under_load_ends_in_order_and_loses_nothing() {
                             Ok(response) if response.status() == 201 => written.push(key),
                             Ok(response) => assert_eq!(response.status(), 503, "it closes, and says so"),
                             Err(_) if ended.load(Ordering::Acquire) => break,
-                            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                            Err(_) => pause(1),
                         }
                     }
                     written
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(300));
+        pause(300);
         server.stop();
         ended.store(true, Ordering::Release);
         writers
@@ -190,8 +196,8 @@ fn curl(flags: &[&str], url: &str) -> (String, String) {
 
 #[expect(clippy::disallowed_methods, reason = "files of the test")]
 fn write(path: &Path, text: &str) -> String {
-    std::fs::write(path, text).unwrap();
-    path.to_str().unwrap().to_owned()
+    std::fs::write(path, text).expect("a directory of our own");
+    path.to_str().expect("its name is text").to_owned()
 }
 
 #[test]
@@ -237,7 +243,7 @@ fn tls_with_a_certificate_that_sighup_reads_again_and_users_with_roles() {
     );
     server.signal("HUP");
     let renewed = (0..300).any(|_| {
-        std::thread::sleep(Duration::from_millis(20));
+        pause(20);
         curl(&trusted, &at("/livez")).0 == "200"
     });
     assert!(renewed, "{:?}", curl(&trusted, &at("/livez")));
@@ -249,7 +255,7 @@ fn tls_with_a_certificate_that_sighup_reads_again_and_users_with_roles() {
     write(&cert, "no certificate");
     server.signal("HUP");
     for _ in 0..10 {
-        std::thread::sleep(Duration::from_millis(20));
+        pause(20);
         assert_eq!(
             curl(&["--cacert", &new], &at("/livez")).0,
             "200",

@@ -113,7 +113,7 @@ pub fn command(data_dir: &Path, flags: &[&str]) -> Command {
     if !flags.contains(&"--port") {
         command.args(["--port", "0"]);
     }
-    if !flags.contains(&"--admin-port") {
+    if !flags.contains(&"--admin-port") && !flags.contains(&"--no-admin") {
         command.arg("--no-admin");
     }
     command
