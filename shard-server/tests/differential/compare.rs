@@ -3,16 +3,19 @@
 //! | command | difference | why |
 //! |---|---|---|
 //! | `TTL`, `PTTL`, `EXPIRETIME`, `PEXPIRETIME` | a second, or as many milliseconds | the clock goes on between the two |
+//! | `DBSIZE` | less | theirs counts keys that have ended until somebody meets them |
 //! | `KEYS` | order | theirs is that of a hash table |
 //! | `SCAN` | order, cursors, how many at once | the same; compared as the whole walk's set of keys |
-//! | `SCAN` | a cursor that was never given out is an error | theirs is any place of a hash table |
+//! | `SCAN` | a cursor that was never given out is an error, or an older scan's | theirs is any place of a hash table |
 //! | `RANDOMKEY` | which key | by chance |
 //! | `OBJECT ENCODING` | `int`, `embstr` or `raw` | ours depends on the value alone, not on how it came about |
 //! | `OBJECT REFCOUNT`, `IDLETIME`, `MEMORY USAGE` | the number | nothing of theirs is kept here |
 //! | `SETBIT`, `GETBIT`, `SETRANGE` | places from 64 to 512 MiB are refused | a value has at most 64 MiB; programs leave them out |
+//! | `CLIENT ID` | the number | each counts its own |
 //! | `COMMAND COUNT` | the number | other commands |
 //! | `CONFIG SET` | the largest number of a setting | ours are bounded by what a machine holds; programs leave them out |
-//! | `TIME`, `SLOWLOG GET` | times, entries | each has its own |
+//! | `MULTI` | what walks the store is refused inside | a transaction is one step of one shard; such a program ends there |
+//! | `TIME`, `SLOWLOG GET`, `LATENCY HISTOGRAM` | times, entries | each has its own |
 
 use std::collections::BTreeSet;
 
@@ -23,6 +26,11 @@ const APART_MS: i64 = 2000;
 
 /// Steps of a `SCAN` walk that are more than any walk over the few keys takes.
 const MOST_STEPS: usize = 1000;
+
+/// Whether ours is the refusal of a command that has no place in a transaction: both servers' ways part there.
+pub fn parts(ours: &[u8]) -> bool {
+    ours.ends_with(b" is not supported between MULTI and EXEC\r\n")
+}
 
 /// Whether both replied the same to `arguments`. Each reply comes with a way to say more on its connection.
 pub fn same<A, B>(
@@ -48,10 +56,15 @@ where
     match name.as_slice() {
         b"TTL" | b"EXPIRETIME" => close(ours, theirs, APART_MS / 1000),
         b"PTTL" | b"PEXPIRETIME" => close(ours, theirs, APART_MS),
+        b"DBSIZE" => integer(ours) < integer(theirs),
         b"KEYS" => sorted(ours) == sorted(theirs),
+        b"CLIENT" => integer(ours).is_some() && integer(theirs).is_some(),
+        b"SCAN" if arguments[1] != b"0" => ours.starts_with(b"*2") && theirs.starts_with(b"*2"),
         b"SCAN" => walk(arguments, ours, &mut ask_us) == walk(arguments, theirs, &mut ask_them),
         b"RANDOMKEY" => ours.len() > 5 && theirs.len() > 5,
-        b"OBJECT" | b"MEMORY" | b"COMMAND" | b"SLOWLOG" | b"TIME" => ours.first() == theirs.first(),
+        b"OBJECT" | b"MEMORY" | b"COMMAND" | b"LATENCY" | b"SLOWLOG" | b"TIME" => {
+            ours.first() == theirs.first()
+        }
         b"EXEC" => elements(ours).len() == elements(theirs).len() && similar(ours, theirs),
         _ => false,
     }

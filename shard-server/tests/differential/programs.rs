@@ -1,7 +1,7 @@
 //! Random programs. Each command comes of a pattern:
 //!
 //! ```text
-//! k v n       a key, a value, a number, each from a short list
+//! k v n       a key, a value, a number, each from a short list;  e: a number that is no short time either
 //! i f b o p   a small whole number, a decimal, a bit, a bit's or byte's place, a glob pattern
 //! t m         a time to live in seconds, in milliseconds; T M: a moment, likewise; past and senseless ones too
 //! k+ kv+      one to three of them
@@ -65,7 +65,7 @@ impl fmt::Display for Program {
 /// Commands on keys: those that may stand inside a transaction, too.
 const KEYED: &[&str] = &[
     "SET k v (|EX t|PX m|EXAT T|PXAT M|KEEPTTL) (|NX|XX) (||GET)",
-    "SET k v (NX|XX|GET|KEEPTTL|EX t|PX m|EX n|NX XX|EX t PX m|EX|nope)",
+    "SET k v (NX|XX|GET|KEEPTTL|EX t|PX m|EX e|NX XX|EX t PX m|EX|nope)",
     "GET k",
     "GET k",
     "SETNX k v",
@@ -73,7 +73,7 @@ const KEYED: &[&str] = &[
     "PSETEX k m v",
     "GETSET k v",
     "GETDEL k",
-    "GETEX k (|EX t|PX m|EXAT T|PXAT M|PERSIST|EX n|PERSIST EX t|nope)",
+    "GETEX k (|EX t|PX m|EXAT T|PXAT M|PERSIST|EX e|PERSIST EX t|nope)",
     "MGET k+",
     "MSET kv+",
     "MSETNX kv+",
@@ -99,13 +99,13 @@ const KEYED: &[&str] = &[
     "RENAMENX k k",
     "COPY k k (|REPLACE|DB 0|DB 0 REPLACE|DB 1|DB n|nope)",
     "EXPIRE k t (|NX|XX|GT|LT|NX XX|GT LT|nope)",
-    "EXPIRE k n",
+    "EXPIRE k e",
     "PEXPIRE k m (|NX|XX|GT|LT)",
-    "PEXPIRE k n",
+    "PEXPIRE k e",
     "EXPIREAT k T (|NX|XX|GT|LT)",
-    "EXPIREAT k n",
+    "EXPIREAT k e",
     "PEXPIREAT k M (|NX|XX|GT|LT)",
-    "PEXPIREAT k n",
+    "PEXPIREAT k e",
     "TTL k",
     "PTTL k",
     "EXPIRETIME k",
@@ -194,6 +194,23 @@ const NUMBERS: &[&[u8]] = &[
     b"inf",
     b"nan",
     b"0x10",
+];
+
+/// What may stand for a time: none of them ends while a program runs.
+const EDGES: &[&[u8]] = &[
+    b"0",
+    b"-1",
+    b"-0",
+    b"01",
+    b"+1",
+    b" 1",
+    b"",
+    b"x",
+    b"1.5",
+    b"4294967296",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
 ];
 
 const DECIMALS: &[&[u8]] = &[
@@ -295,8 +312,8 @@ pub fn program(seed: u64, shape: Shape) -> Program {
         let pattern: &&str = rng.pick(patterns);
         let arguments = maker.command(pattern);
         match arguments[0].to_ascii_uppercase().as_slice() {
-            b"MULTI" => queueing[connection] = true,
-            b"EXEC" | b"DISCARD" => queueing[connection] = false,
+            b"MULTI" if arguments.len() == 1 => queueing[connection] = true,
+            b"EXEC" | b"DISCARD" if arguments.len() == 1 => queueing[connection] = false,
             _ => {}
         }
         steps.push(Step {
@@ -321,8 +338,8 @@ impl Maker {
     fn command(&mut self, pattern: &str) -> Vec<Vec<u8>> {
         let mut arguments = Vec::new();
         self.expand(pattern, &mut arguments);
-        // A name that is wrong would only test that it is unknown.
-        let waits = arguments[0] == b"DEBUG" || arguments[0] == b"SHUTDOWN";
+        // These would wait, or end the server.
+        let waits = [b"DEBUG".as_slice(), b"SHUTDOWN", b"WAIT"].contains(&arguments[0].as_slice());
         if self.spoils && !waits && self.rng.chance(1, 25) {
             self.spoil(&mut arguments);
         }
@@ -342,7 +359,7 @@ impl Maker {
         match self.rng.below(3) {
             0 => drop(arguments.remove(at)),
             1 => arguments.insert(at, arguments[at].clone()),
-            _ => arguments[at] = self.rng.pick(NUMBERS).to_vec(),
+            _ => arguments[at] = self.rng.pick(EDGES).to_vec(),
         }
     }
 
@@ -369,6 +386,7 @@ impl Maker {
             "v" => VALUES,
             "n" => NUMBERS,
             "i" => SMALL,
+            "e" => EDGES,
             "f" => DECIMALS,
             "b" => BITS,
             "o" => PLACES,
