@@ -128,11 +128,14 @@ impl RespService {
         accept(core.io(), &door.listener, core.closing(), welcome).await;
     }
 
-    /// Sweeps this core's clients until the database closes.
+    /// Sweeps this core's clients until the database closes; the first core also samples what the rates of now are made of.
     async fn sweep<I: Io>(&self, core: &Core<I>, clients: &Clients<Socket<I::Stream>>) {
         let mut closing = pin!(core.closing());
         while !core.is_closing() {
             clients.sweep(&self.server, core.index(), now_ms(core)).await;
+            if core.index() == 0 {
+                self.server.telemetry().sample(core.io().now());
+            }
             select(pin!(core.io().sleep(SWEEP_EVERY)), closing.as_mut()).await;
         }
     }

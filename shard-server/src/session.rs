@@ -52,7 +52,6 @@ impl Session {
         self.speak(Protocol::default());
         self.identify(Arc::clone(auth.anybody()));
         self.authenticated = auth.is_open();
-        self.client.set_authenticated(self.authenticated);
         if !self.authenticated {
             self.client.forget_who(now_ms);
         }

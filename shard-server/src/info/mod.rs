@@ -143,7 +143,7 @@ pub fn render(wanted: Sections, facts: &Facts<'_>) -> String {
             Section::CommandStats => commands::calls(&mut page, facts),
             Section::ErrorStats => commands::errors(&mut page, facts),
             Section::LatencyStats => commands::latencies(&mut page, facts),
-            Section::Cluster => process::cluster(&mut page),
+            Section::Cluster => process::cluster(&mut page, facts),
             Section::Keyspace => shards::keyspace(&mut page, facts),
             Section::Corelane => shards::corelane(&mut page, facts),
         }

@@ -36,9 +36,9 @@ pub(super) fn replication(page: &mut Page) {
     page.line("connected_slaves", 0);
 }
 
-pub(super) fn cluster(page: &mut Page) {
+pub(super) fn cluster(page: &mut Page, facts: &Facts<'_>) {
     page.heading("Cluster");
-    page.line("cluster_enabled", 0);
+    page.line("cluster_enabled", u8::from(facts.server.is_cluster()));
 }
 
 pub(super) fn cpu(page: &mut Page) {
