@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// A reply later than this is taken for a hang.
@@ -119,17 +120,26 @@ pub fn command(data_dir: &Path, flags: &[&str]) -> Command {
     command
 }
 
-/// A port on which nobody listens at the moment, and the `more` behind it.
+/// The place in the list of ports behind those that this process has given out.
+static NEXT_PORTS: AtomicU16 = AtomicU16::new(0);
+
+/// A port on which nobody listens at the moment, and the `more` behind it; never the same ones twice. Two servers of one
+/// user can share a port, so that a test that got the ports of another spoke with both servers: keys were missing that it
+/// had set.
 pub fn free_port(more: u16) -> u16 {
+    assert!(more < PORTS_A_TEST, "a test has so many ports");
     let free = |port| TcpListener::bind(("127.0.0.1", port)).ok();
-    // Below the range from which the kernel gives ports to others; the process's number keeps tests apart.
-    let spread = u16::try_from(std::process::id() % 1000).expect("below 1000") * 16;
-    let tries = (0..1000).map(|n| 10_000 + (spread + n * 16) % 20_000);
-    tries
-        .into_iter()
+    // Below the range from which the kernel gives ports to others; the process's number keeps test binaries apart.
+    let spread = u16::try_from(std::process::id() % 100).expect("below 100");
+    (0..1000)
+        .map(|_| NEXT_PORTS.fetch_add(1, Ordering::Relaxed))
+        .map(|next| 10_000 + (spread * 100 + next) % 1250 * PORTS_A_TEST)
         .find(|&first| (first..=first + more).all(|port| free(port).is_some()))
         .expect("some ports are free")
 }
+
+/// Ports that a test may have behind each other.
+const PORTS_A_TEST: u16 = 16;
 
 /// One connection.
 pub struct Client {
