@@ -78,7 +78,7 @@ impl Default for Log {
             format: Format::default(),
             file: None,
             show_keys: false,
-            slow_us: 10_000,
+            slow_us: 100_000,
             lines: 8192,
         }
     }
