@@ -230,6 +230,7 @@ impl Work {
         let mut answers = Answers::default();
         for request in self.queue.iter().map(Owned::request) {
             let Some(run) = request.spec.keyed() else { continue };
+            view.set_answer_room(MAX_ANSWER_BYTES - answers.bytes.len());
             let went_well = request.answer(run, &mut view, &mut answers.bytes);
             answers.ends.push((answers.bytes.len(), !went_well));
             if let Err(failure) = within_bounds(&view, &answers) {
@@ -245,12 +246,13 @@ impl Work {
 }
 
 fn within_bounds(view: &View<'_>, answers: &Answers) -> Result<(), Failure> {
-    for (what, bytes, most) in [
-        ("answers", answers.bytes.len(), MAX_ANSWER_BYTES),
-        ("changes", view.written_bytes(), MAX_BATCH_BYTES),
-        ("looks", view.looked_bytes(), MAX_LOOKED_BYTES),
+    let too_long = view.is_out_of_room() || answers.bytes.len() > MAX_ANSWER_BYTES;
+    for (what, beyond, most) in [
+        ("answers", too_long, MAX_ANSWER_BYTES),
+        ("changes", view.written_bytes() > MAX_BATCH_BYTES, MAX_BATCH_BYTES),
+        ("looks", view.looked_bytes() > MAX_LOOKED_BYTES, MAX_LOOKED_BYTES),
     ] {
-        if bytes > most {
+        if beyond {
             let why = format!("Transaction discarded because of: its {what} take more than {most} bytes");
             return Err(Failure(format!("EXECABORT {why}").into()));
         }

@@ -49,6 +49,8 @@ impl Failure {
     pub const NOT_FINITE: Self = Self::fixed("ERR increment would produce NaN or Infinity");
     /// A value would be longer than the longest argument.
     pub const TOO_LONG: Self = Self::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    /// A transaction whose answers are as long as they may be.
+    pub const ANSWER_TOO_LONG: Self = Self::fixed("ERR the answers of the transaction take too many bytes");
     /// A place in a value that cannot be.
     pub const OFFSET: Self = Self::fixed("ERR offset is out of range");
     /// A place of a bit that cannot be.

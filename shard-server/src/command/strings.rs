@@ -120,31 +120,39 @@ pub static COMMANDS: &[Spec] = &[
 ];
 
 /// Appends the value of `key` as an answer, null where it is not there.
-fn answer_value(request: &Request<'_>, key: &[u8], view: &View<'_>, out: &mut Vec<u8>) {
+fn answer_value(
+    request: &Request<'_>,
+    key: &[u8],
+    view: &View<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
     match view.get(key) {
-        Some(item) => reply::bulk(out, item.value),
+        Some(item) => {
+            view.take_room(item.value.len())?;
+            reply::bulk(out, item.value);
+        }
         None => reply::null(out, request.protocol),
     }
+    Ok(())
 }
 
 /// `GET key`.
 pub fn get(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
-    answer_value(request, request.key(), view, out);
-    Ok(())
+    answer_value(request, request.key(), view, out)
 }
 
-/// `MGET key [key …]`.
+/// `MGET key [key …]`: the one command whose answer may be much longer than any value, where it names a key many times.
 pub fn mget(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
     reply::array(out, request.arguments.count() - 1);
     for key in request.keys() {
-        answer_value(request, key, view, out);
+        answer_value(request, key, view, out)?;
     }
     Ok(())
 }
 
 /// `GETDEL key`.
 pub fn getdel(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
-    answer_value(request, request.key(), view, out);
+    answer_value(request, request.key(), view, out)?;
     view.remove(request.key());
     Ok(())
 }
@@ -171,7 +179,7 @@ pub fn getex(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> R
 
 /// `GETSET key value`.
 pub fn getset(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
-    answer_value(request, request.key(), view, out);
+    answer_value(request, request.key(), view, out)?;
     view.put(request.key(), request.arguments.at(2).to_vec(), None);
     Ok(())
 }

@@ -41,6 +41,8 @@ pub struct View<'a> {
     misses: Cell<u64>,
     looked_bytes: Cell<usize>,
     written_bytes: usize,
+    /// Bytes of values that may still be answered; `None` once something did not fit.
+    answer_room: Cell<Option<usize>>,
 }
 
 impl<'a> View<'a> {
@@ -59,7 +61,28 @@ impl<'a> View<'a> {
             misses: Cell::default(),
             looked_bytes: Cell::default(),
             written_bytes: 0,
+            answer_room: Cell::new(Some(usize::MAX)),
         }
+    }
+
+    /// From here on values of `bytes` bytes may be answered; as many as it takes where this is never said.
+    pub fn set_answer_room(&mut self, bytes: usize) {
+        self.answer_room.set(Some(bytes));
+    }
+
+    /// Takes room for a value of `bytes` bytes, to be asked before it is copied into the answer.
+    ///
+    /// # Errors
+    /// There is not so much left.
+    pub fn take_room(&self, bytes: usize) -> Result<(), Failure> {
+        let left = self.answer_room.get().and_then(|room| room.checked_sub(bytes));
+        self.answer_room.set(left);
+        left.map(|_| ()).ok_or(Failure::ANSWER_TOO_LONG)
+    }
+
+    /// Whether something to be answered did not fit.
+    pub fn is_out_of_room(&self) -> bool {
+        self.answer_room.get().is_none()
     }
 
     /// The shard's time, in ms since the Unix epoch: what has ended by it is not there.

@@ -359,3 +359,26 @@ fn a_transaction_that_would_answer_or_write_too_much_is_discarded_whole() {
     );
     assert_eq!(clients.say(0, "EXISTS c e g"), ":0\r\n");
 }
+
+/// One `MGET` that named a key of 1 MiB 65,535 times made an answer of 64 GiB before its bound was looked at: any client that
+/// may read could end the process with it.
+#[test]
+fn one_command_of_a_transaction_is_bounded_in_its_answer_while_it_makes_it() {
+    let mut clients = Clients::new(1);
+    clients.send(0, &command(&[b"SET", b"a", &vec![b'x'; 1 << 20]]));
+    let mget = format!("MGET{}", " a".repeat(20_000));
+    for line in ["MULTI", "SET c 1", &mget] {
+        clients.say(0, line);
+    }
+    assert_eq!(
+        clients.say(0, "EXEC"),
+        "-EXECABORT Transaction discarded because of: its answers take more than 67108864 bytes\r\n"
+    );
+    assert_eq!(clients.say(0, "EXISTS c"), ":0\r\n");
+    for line in ["MULTI", "MGET a a", "GET a"] {
+        clients.say(0, line);
+    }
+    let heard = clients.say(0, "EXEC");
+    assert!(heard.starts_with("*2\r\n*2\r\n$1048576\r\n"));
+    assert_eq!(heard.matches("$1048576\r\n").count(), 3);
+}
