@@ -2,12 +2,12 @@
 
 use corelane::api::{Found, Op};
 
-use super::Pipeline;
+use super::{Pipeline, STEPS_A_SLICE};
 use crate::command::table;
 use crate::command::{Action, Call, Failure, Owned, Run};
 use crate::resp::reply;
 use crate::store::Store;
-use crate::transaction::{Answers, Executed, MAX_WATCHED, Watch, Work};
+use crate::transaction::{Answers, Executed, MAX_ANSWER_BYTES, MAX_WATCHED, Watch, Work};
 
 impl<S: Store> Pipeline<S> {
     /// Watches `keys`: from now on each is remembered as it is, unless it was watched before.
@@ -59,7 +59,7 @@ impl<S: Store> Pipeline<S> {
                 self.replies.write(|out| reply::null_array(out, protocol));
             }
             Executed::Refused(failure) => return Err(failure),
-            Executed::Done(answers) => self.answer_all(&work.queue, &answers),
+            Executed::Done(answers) => self.answer_all(&work.queue, &answers).await,
         }
         Ok(())
     }
@@ -94,15 +94,23 @@ impl<S: Store> Pipeline<S> {
         answer.try_recv().map_err(|_| Failure::NOT_RUN)
     }
 
-    /// Puts the answers in the order of the commands, and runs those of the connection in their places.
-    fn answer_all(&mut self, queue: &[Owned], answers: &Answers) {
+    /// Puts the answers in the order of the commands, and runs those of the connection in their places. What was to be
+    /// written is written by then: where the answers get too long, a command of the connection is not run and says so.
+    async fn answer_all(&mut self, queue: &[Owned], answers: &Answers) {
         self.replies.write(|out| reply::array(out, queue.len()));
         self.replies.counts.hits += answers.hits;
         self.replies.counts.misses += answers.misses;
+        let before = self.replies.output.bytes();
         let (mut from, mut ends) = (0, answers.ends.iter());
-        for owned in queue {
+        for (place, owned) in queue.iter().enumerate() {
+            if place % STEPS_A_SLICE == STEPS_A_SLICE - 1 && self.store.should_yield() {
+                self.store.yield_now().await;
+            }
             let request = owned.request();
             match request.spec.run {
+                Run::Local(_) if self.replies.output.bytes() - before > MAX_ANSWER_BYTES => {
+                    self.replies.fail(&Failure::ANSWER_TOO_LONG);
+                }
                 Run::Local(run) => self.answer_local(owned, run),
                 Run::Keyed(_) | Run::Faster(..) => {
                     let &(to, failed) = ends.next().expect("one answer for each command on keys");

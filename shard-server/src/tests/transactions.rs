@@ -382,3 +382,26 @@ fn one_command_of_a_transaction_is_bounded_in_its_answer_while_it_makes_it() {
     assert!(heard.starts_with("*2\r\n*2\r\n$1048576\r\n"));
     assert_eq!(heard.matches("$1048576\r\n").count(), 3);
 }
+
+/// The answers of the connection's own commands had no bound: 16,384 times `COMMAND` between `MULTI` and `EXEC` took gigabytes,
+/// and the core served nobody else meanwhile.
+#[test]
+fn commands_of_the_connection_are_not_run_once_the_answers_are_too_long() {
+    let mut clients = Clients::new(1);
+    clients.say(0, "MULTI");
+    clients.say(0, "SET a 1");
+    let between = crate::transaction::MAX_COMMANDS - 2;
+    clients.send(0, &command(&[b"COMMAND"]).repeat(between));
+    clients.say(0, "CLIENT SETNAME me");
+    let heard = clients.say(0, "EXEC");
+    let refused = "-ERR the answers of the transaction take too many bytes\r\n";
+    assert!(heard.starts_with("*16384\r\n+OK\r\n*"), "the write stands");
+    assert!(heard.ends_with(&refused.repeat(2)));
+    assert!(
+        heard.len() < crate::transaction::MAX_ANSWER_BYTES + (8 << 20),
+        "{}",
+        heard.len()
+    );
+    assert_eq!(clients.say(0, "CLIENT GETNAME"), "$-1\r\n", "it was not run");
+    assert_eq!(clients.say(0, "GET a"), "$1\r\n1\r\n");
+}
