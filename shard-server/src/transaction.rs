@@ -21,6 +21,9 @@ use crate::command::{Failure, Keys, Owned, Request, Spec, View};
 /// Most commands of a transaction: some milliseconds of work on the core that runs them.
 pub const MAX_COMMANDS: usize = 16_384;
 
+/// Most keys that its commands name, one named twice counting twice: they are sorted and looked at in one step.
+pub const MAX_KEYS: usize = 65_536;
+
 /// Most bytes that its commands take while they wait: what they write must fit in one batch.
 pub const MAX_HELD_BYTES: usize = MAX_BATCH_BYTES;
 
@@ -86,6 +89,7 @@ pub fn place(spec: &Spec) -> Place {
 pub struct Transaction {
     queue: Vec<Owned>,
     held_bytes: usize,
+    keys: usize,
     broken: bool,
 }
 
@@ -104,6 +108,13 @@ impl Transaction {
             self.break_off();
             return Err(Failure::err(format_args!(
                 "a transaction has at most {MAX_COMMANDS} commands and {MAX_HELD_BYTES} bytes"
+            )));
+        }
+        self.keys += request.keys().count();
+        if self.keys > MAX_KEYS {
+            self.break_off();
+            return Err(Failure::err(format_args!(
+                "the commands of a transaction name at most {MAX_KEYS} keys"
             )));
         }
         self.queue.push(owned);

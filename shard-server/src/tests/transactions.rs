@@ -405,3 +405,27 @@ fn commands_of_the_connection_are_not_run_once_the_answers_are_too_long() {
     assert_eq!(clients.say(0, "CLIENT GETNAME"), "$-1\r\n", "it was not run");
     assert_eq!(clients.say(0, "GET a"), "$1\r\n1\r\n");
 }
+
+/// Only commands and bytes were bounded, so that a transaction could name millions of short keys, which the core sorted and
+/// looked up in one step while everybody else waited.
+#[test]
+fn a_transaction_has_a_bound_in_keys() {
+    let many = format!("EXISTS{}", " a".repeat(30_000));
+    let few = format!("EXISTS{}", " a".repeat(5_536));
+    let mut clients = Clients::new(1);
+    for line in ["MULTI", &many, &many, &few] {
+        clients.say(0, line);
+    }
+    assert_eq!(clients.say(0, "EXEC"), "*3\r\n:0\r\n:0\r\n:0\r\n");
+    for line in ["MULTI", &many, &many, &few] {
+        clients.say(0, line);
+    }
+    assert_eq!(
+        clients.say(0, "GET a"),
+        "-ERR the commands of a transaction name at most 65536 keys\r\n"
+    );
+    assert_eq!(
+        clients.say(0, "EXEC"),
+        "-EXECABORT Transaction discarded because of previous errors.\r\n"
+    );
+}
