@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -124,7 +124,8 @@ impl Registry {
     /// Dooms a client and rings its core.
     pub fn doom(&self, client: &Client, reason: Reason) {
         if client.doom(reason) {
-            self.rung[client.core].store(true, Relaxed);
+            // Whoever takes the bell sees the doom, which is Relaxed itself: else a sweep could take the one and miss the other.
+            self.rung[client.core].store(true, Release);
         }
     }
 
