@@ -60,6 +60,18 @@ impl Bounds {
             unknown: true,
         }
     }
+
+    /// Whether a request may have `arguments` arguments.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_count(&self, arguments: usize) -> Result<(), ProtocolError> {
+        match arguments > self.arguments {
+            true if self.unknown => Err(ProtocolError::UnknownMultibulkLength),
+            true => Err(ProtocolError::MultibulkLength),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A whole request at the start of the input.
@@ -116,7 +128,7 @@ impl Guard {
         let frame = if first == b'*' {
             self.array(input, bounds)?
         } else {
-            self.inline(input)?
+            self.inline(input, bounds)?
         };
         match frame {
             Some(_) => *self = Self::default(),
@@ -139,12 +151,7 @@ impl Guard {
                         return Ok(Some(Frame::Nothing { bytes: self.at }));
                     }
                     let count = usize::try_from(count).map_err(|_| ProtocolError::MultibulkLength)?;
-                    if count > bounds.arguments {
-                        return Err(match bounds.unknown {
-                            true => ProtocolError::UnknownMultibulkLength,
-                            false => ProtocolError::MultibulkLength,
-                        });
-                    }
+                    bounds.check_count(count)?;
                     self.arguments = Some(count);
                     self.left = count;
                     count
@@ -217,10 +224,12 @@ impl Guard {
         Ok(Some(text))
     }
 
-    fn inline(&mut self, input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+    fn inline(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
+        // No word is longer than its line.
+        let most = MAX_LINE_BYTES.min(bounds.argument_bytes);
         let Some(end) = find(input, self.searched, b'\n') else {
             self.searched = input.len();
-            return if input.len() > MAX_LINE_BYTES {
+            return if input.len() > most {
                 Err(ProtocolError::InlineLine)
             } else {
                 Ok(None)
@@ -231,7 +240,7 @@ impl Guard {
         } else {
             end
         };
-        if line > MAX_LINE_BYTES {
+        if line > most {
             return Err(ProtocolError::InlineLine);
         }
         Ok(Some(Frame::Inline { line, bytes: end + 1 }))

@@ -100,6 +100,7 @@ impl Reader {
             Some(Frame::Inline { line, bytes }) => {
                 self.inline = true;
                 inline::split(&input[..line], &mut self.words, &mut self.ranges)?;
+                self.bounds.check_count(self.ranges.len())?;
                 if self.ranges.is_empty() {
                     Ok(Found::Nothing { bytes })
                 } else {
@@ -184,6 +185,27 @@ mod tests {
                 vec![b"ECHO".to_vec(), b"a b".to_vec()]
             ]
         );
+    }
+
+    /// The narrow bounds of a client that has not said who it is held for arrays alone: one line of 64 KiB brought 32 Ki
+    /// arguments before any password was asked for.
+    #[test]
+    fn inline_commands_are_held_to_the_same_bounds_as_arrays() {
+        let bounds = Bounds::of(&crate::config::Limits::default(), false);
+        let read = |input: &[u8]| {
+            let mut reader = Reader {
+                bounds,
+                ..Reader::default()
+            };
+            reader.next(input)
+        };
+        let words = |count: usize| format!("{}\r\n", "a ".repeat(count)).into_bytes();
+        assert_eq!(read(&words(10)), Ok(Found::Request { bytes: 22 }));
+        assert_eq!(read(&words(11)), Err(ProtocolError::UnknownMultibulkLength));
+        let line = |bytes: usize, end: &str| ["x".repeat(bytes), end.to_owned()].concat().into_bytes();
+        assert_eq!(read(&line(16_384, "\r\n")), Ok(Found::Request { bytes: 16_386 }));
+        assert_eq!(read(&line(16_385, "\r\n")), Err(ProtocolError::InlineLine));
+        assert_eq!(read(&line(16_386, "")), Err(ProtocolError::InlineLine));
     }
 
     proptest! {
