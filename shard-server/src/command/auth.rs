@@ -80,6 +80,8 @@ pub async fn identify<S: Store>(
             session.identify(user);
             Ok(())
         }
+        // Nobody looked at the secret: it was not wrong.
+        Err(failure) if failure == Failure::BUSY_AUTH => Err(failure),
         Err(failure) => {
             session.failed_auths = session.failed_auths.saturating_add(1);
             let (client, address) = (session.id, session.client.address);
