@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::auth::{Auth, User};
 use crate::clients::Client;
 use crate::resp::Protocol;
-use crate::transaction::{Transaction, Watch, Work};
+use crate::transaction::{Transaction, Watched, Work};
 
 /// One client's state.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ pub struct Session {
     pub client: Arc<Client>,
     /// What it has said since `MULTI`; `None` outside of a transaction.
     pub transaction: Option<Transaction>,
-    /// The keys that it watches, each once.
-    pub watched: Vec<Watch>,
+    /// The keys that it watches.
+    pub watched: Watched,
 }
 
 impl Session {
@@ -43,7 +43,7 @@ impl Session {
             failed_auths: 0,
             client,
             transaction: None,
-            watched: Vec::new(),
+            watched: Watched::default(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Session {
     /// Leaves a transaction, and what was watched for it.
     pub fn forget_transaction(&mut self) {
         self.transaction = None;
-        self.watched = Vec::new();
+        self.watched = Watched::default();
     }
 
     /// Leaves a transaction to run it.
@@ -91,10 +91,6 @@ impl Session {
     /// Bytes of memory that its transaction and what it watches take.
     pub fn held_bytes(&self) -> usize {
         let queued = self.transaction.as_ref().map_or(0, Transaction::held_bytes);
-        let watched = self
-            .watched
-            .iter()
-            .map(|watch| size_of::<Watch>() + watch.key.len());
-        queued + watched.sum::<usize>()
+        queued + self.watched.held_bytes()
     }
 }

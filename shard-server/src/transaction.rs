@@ -12,6 +12,9 @@
 //! Everything here is pure. A transaction is bounded in what it holds before it runs, and in what it reads, writes and
 //! answers while it runs, because the core serves nobody else meanwhile; beyond a bound it is discarded as a whole.
 
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+
 use corelane::api::{Batch, Found};
 use corelane::types::MAX_BATCH_BYTES;
 
@@ -150,22 +153,19 @@ impl Transaction {
     }
 }
 
-/// A key that must not change before the next `EXEC`.
+/// What is remembered of a key that must not change before the next `EXEC`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
-    /// The key.
-    pub key: Vec<u8>,
     /// Its version when it was first watched.
-    pub version: u64,
+    version: u64,
     /// Whether it was there then.
-    pub present: bool,
+    present: bool,
 }
 
 impl Watch {
-    /// What is to be remembered of `key`.
-    pub fn new(key: Vec<u8>, found: &Found<'_>) -> Self {
+    /// What is to be remembered of a key.
+    pub fn new(found: &Found<'_>) -> Self {
         Self {
-            key,
             version: found.version,
             present: found.value.is_some(),
         }
@@ -177,12 +177,51 @@ impl Watch {
     }
 }
 
+/// The keys that a client watches. Whether one is among them is quickly seen, however many there are, because a client may
+/// watch thousands one by one.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    keys: BTreeMap<Vec<u8>, Watch>,
+    held_bytes: usize,
+}
+
+impl Watched {
+    /// Those of `keys` that are not watched yet, each once.
+    ///
+    /// # Errors
+    /// They would be too many; nothing was changed.
+    pub fn new_among(&self, keys: Vec<Vec<u8>>) -> Result<BTreeSet<Vec<u8>>, Failure> {
+        let new = keys.into_iter().filter(|key| !self.keys.contains_key(key));
+        let new: BTreeSet<_> = new.collect();
+        if self.keys.len() + new.len() > MAX_WATCHED {
+            return Err(Failure::err(format_args!(
+                "a client watches at most {MAX_WATCHED} keys"
+            )));
+        }
+        Ok(new)
+    }
+
+    /// Watches `key`, unless it is watched already: the first look at it counts.
+    pub fn add(&mut self, key: Vec<u8>, watch: Watch) {
+        let bytes = size_of::<(Vec<u8>, Watch)>() + key.len();
+        if let Entry::Vacant(place) = self.keys.entry(key) {
+            place.insert(watch);
+            self.held_bytes += bytes;
+        }
+    }
+
+    /// Bytes of memory that they take.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+}
+
 /// A transaction on its way to the core that runs it.
 #[derive(Debug)]
 pub struct Work {
     /// The commands, those of the connection included.
     pub queue: Vec<Owned>,
-    watched: Vec<Watch>,
+    watched: Watched,
 }
 
 /// What became of a transaction.
@@ -211,7 +250,7 @@ pub struct Answers {
 
 impl Work {
     /// What the client has gathered.
-    pub fn new(transaction: Transaction, watched: Vec<Watch>) -> Self {
+    pub fn new(transaction: Transaction, watched: Watched) -> Self {
         Self {
             queue: transaction.queue,
             watched,
@@ -220,7 +259,7 @@ impl Work {
 
     /// Every key that matters, sorted, each once.
     pub fn keys(&self) -> Vec<&[u8]> {
-        let watched = self.watched.iter().map(|watch| watch.key.as_slice());
+        let watched = self.watched.keys.keys().map(Vec::as_slice);
         let keyed = self.queue.iter().map(Owned::request);
         let keyed = keyed.filter(|request| request.spec.keyed().is_some() && request.spec.keys != Keys::NONE);
         sorted_keys(keyed.flat_map(|request| request.keys()).chain(watched))
@@ -231,11 +270,11 @@ impl Work {
     pub fn run(&self, found: &[Found<'_>]) -> (Executed, Batch) {
         let keys = self.keys();
         let mut view = View::new(&keys, found);
-        let changed = |watch: &Watch| {
-            let place = keys.binary_search(&watch.key.as_slice());
+        let changed = |(key, watch): (&Vec<u8>, &Watch)| {
+            let place = keys.binary_search(&key.as_slice());
             place.map_or(true, |place| watch.has_changed(&found[place]))
         };
-        if self.watched.iter().any(changed) {
+        if self.watched.keys.iter().any(changed) {
             return (Executed::Changed, Batch::new());
         }
         let mut answers = Answers::default();

@@ -4,7 +4,7 @@
 use super::table::spec;
 use super::{Action, Call, Failure, Keys, Spec};
 use crate::resp::reply;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, Watched};
 
 /// What most of these commands are.
 const FLAGS: &[&str] = &["noscript", "loading", "stale", "fast", "allow_busy"];
@@ -102,7 +102,7 @@ pub fn watch(call: &mut Call<'_>) -> Result<Action, Failure> {
 
 /// `UNWATCH`.
 pub fn unwatch(call: &mut Call<'_>) -> Result<Action, Failure> {
-    call.session.watched.clear();
+    call.session.watched = Watched::default();
     reply::simple(call.out, "OK");
     Ok(Action::Replied)
 }

@@ -7,29 +7,19 @@ use crate::command::table;
 use crate::command::{Action, Call, Failure, Owned, Run};
 use crate::resp::reply;
 use crate::store::Store;
-use crate::transaction::{Answers, Executed, MAX_ANSWER_BYTES, MAX_WATCHED, Watch, Work};
+use crate::transaction::{Answers, Executed, MAX_ANSWER_BYTES, Watch, Work};
 
 impl<S: Store> Pipeline<S> {
     /// Watches `keys`: from now on each is remembered as it is, unless it was watched before.
     pub(super) async fn watch(&mut self, keys: Vec<Vec<u8>>) -> Result<(), Failure> {
-        let mut new = Vec::new();
-        for key in keys {
-            if !self.session.watched.iter().any(|watch| watch.key == key) && !new.contains(&key) {
-                new.push(key);
-            }
-        }
-        if self.session.watched.len() + new.len() > MAX_WATCHED {
-            return Err(Failure::err(format_args!(
-                "a client watches at most {MAX_WATCHED} keys"
-            )));
-        }
+        let new = self.session.watched.new_among(keys)?;
         let (mut ops, mut answers) = (Vec::new(), Vec::new());
         for key in new {
             let (sender, answer) = oneshot::channel();
             let (shard, watched) = (self.store.shard_of(&key), key.clone());
             let look = Box::new(move |found: Found<'_>| {
                 // A client that went away does not wait for it.
-                let _gone = sender.send(Watch::new(watched, &found));
+                let _gone = sender.send((watched, Watch::new(&found)));
             });
             ops.push((shard, Op::Look { key, look }));
             answers.push(answer);
@@ -44,7 +34,9 @@ impl<S: Store> Pipeline<S> {
             outcome?;
             watched.push(answer.try_recv().map_err(|_| Failure::NOT_RUN)?);
         }
-        self.session.watched.extend(watched);
+        for (key, watch) in watched {
+            self.session.watched.add(key, watch);
+        }
         self.replies.write(|out| reply::simple(out, "OK"));
         Ok(())
     }

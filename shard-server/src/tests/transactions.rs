@@ -429,3 +429,32 @@ fn a_transaction_has_a_bound_in_keys() {
         "-EXECABORT Transaction discarded because of previous errors.\r\n"
     );
 }
+
+/// A `WATCH` compared each key with each before it looked at the limit, and each look at what a client holds walked all the
+/// keys that it watches: one client could have a core count to billions.
+#[test]
+fn watched_keys_are_counted_once_each_and_their_bytes_told() {
+    let most = crate::transaction::MAX_WATCHED;
+    let many: String = (0..most).map(|n| format!(" a{n:05}")).collect();
+    let mut clients = Clients::new(1);
+    let input = format!("WATCH{}\r\n", " a".repeat(30_000));
+    assert_eq!(
+        clients.send(0, input.as_bytes()),
+        "+OK\r\n",
+        "one key, however often it is named"
+    );
+    let one = clients.pipelines[0].held_bytes();
+    clients.say(0, "WATCH a");
+    assert_eq!(clients.pipelines[0].held_bytes(), one);
+    let keys: Vec<_> = many.split_whitespace().map(str::as_bytes).collect();
+    let watch = |keys: &[&[u8]]| command(&[&[b"WATCH".as_slice()], keys].concat());
+    assert_eq!(
+        clients.send(0, &watch(&keys)),
+        "-ERR a client watches at most 16384 keys\r\n"
+    );
+    assert_eq!(clients.pipelines[0].held_bytes(), one, "nothing was changed");
+    assert_eq!(clients.send(0, &watch(&keys[1..])), "+OK\r\n");
+    assert_eq!(clients.pipelines[0].held_bytes(), one * most + 5 * (most - 1));
+    assert_eq!(clients.say(0, "UNWATCH"), "+OK\r\n");
+    assert_eq!(clients.pipelines[0].held_bytes(), 0);
+}
