@@ -69,6 +69,7 @@ struct Inner {
     batches: RefCell<Vec<usize>>,
     fail_with: Cell<Option<ErrorKind>>,
     slept: Cell<Duration>,
+    yields: Cell<usize>,
     random: Cell<u64>,
 }
 
@@ -86,6 +87,11 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
+    /// How often something more urgent was let in.
+    pub(crate) fn yields(&self) -> usize {
+        self.0.yields.get()
+    }
+
     /// How many requests each message to the store had.
     pub(crate) fn batches(&self) -> Vec<usize> {
         self.0.batches.borrow().clone()
@@ -265,6 +271,7 @@ impl Store for MemoryStore {
     }
 
     async fn yield_now(&self) {
+        self.0.yields.set(self.0.yields.get() + 1);
         futures_lite::future::yield_now().await;
     }
 }

@@ -10,7 +10,7 @@ use corelane::types::MAX_KEY_BYTES;
 
 use super::keyed;
 use super::replies::Piece;
-use super::{Each, Known, Last, Pipeline, Running, Step};
+use super::{BYTES_A_STEP, Each, Known, Last, Pipeline, Running, Step};
 use crate::auth::permit;
 use crate::command::table::{self, Number};
 use crate::command::{Action, Call, Failure, Keys, Owned, Request, Run, Shape, Spec, View, unsupported};
@@ -200,10 +200,11 @@ impl<S: Store> Pipeline<S> {
                     let mut view = View::new(&keys, &held);
                     let went_well = request.answer(run, &mut view, out);
                     let error = (!went_well).then(|| out[before..].to_vec());
-                    (view.lookups(), error)
+                    (view.lookups(), view.looked_bytes(), error)
                 })
             });
-            if let Some(((hits, misses), error)) = answered {
+            if let Some(((hits, misses), looked_bytes, error)) = answered {
+                self.steps += looked_bytes / BYTES_A_STEP;
                 self.replies.counts.hits += hits;
                 self.replies.counts.misses += misses;
                 if let Some(error) = error {

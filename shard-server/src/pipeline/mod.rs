@@ -63,6 +63,9 @@ const ENDED_KEPT: usize = 1024;
 /// Commands and keys taken between two looks at whether the core has something more urgent to do.
 const STEPS_A_SLICE: usize = 64;
 
+/// Bytes of values that a command answered in place looked at and that count as one step: about what a short lookup costs.
+const BYTES_A_STEP: usize = 4096;
+
 /// What a command of many keys does with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Each {
@@ -138,6 +141,8 @@ pub struct Pipeline<S> {
     ops_limit: usize,
     /// Commands begun in this round.
     commands: u64,
+    /// Steps taken since the core was last asked whether it has something more urgent to do.
+    steps: usize,
     /// The last one that the table knows, and the one that `CLIENT LIST` shows.
     last: Option<Number>,
     shown: Option<Number>,
@@ -162,6 +167,7 @@ impl<S: Store> Pipeline<S> {
             writes: 0,
             ops_limit: FIRST_OPS,
             commands: 0,
+            steps: 0,
             last: None,
             shown: None,
             shown_queued: None,
@@ -185,15 +191,15 @@ impl<S: Store> Pipeline<S> {
     /// them has reached its durability. Between two rounds the consumed bytes are taken off the front of `input`;
     /// otherwise it only grows. With [`FLUSH_BYTES`] or more in the output a round does nothing: send them first.
     pub async fn round(&mut self, input: &[u8]) -> Round {
+        self.make_way().await;
         let began = self.store.now();
         self.now_ms = self.server.latest_ms(self.store.wall_clock_ms());
-        let (mut consumed, mut steps) = (0, 0_usize);
-        let mut last = None;
+        let (mut consumed, mut last) = (0, None);
         self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {
-            steps += 1;
-            if steps.is_multiple_of(STEPS_A_SLICE) && self.store.should_yield() {
-                self.store.yield_now().await;
+            self.steps += 1;
+            if self.steps >= STEPS_A_SLICE {
+                self.make_way().await;
             }
             let full = self.commands >= MAX_COMMANDS || consumed >= MAX_REQUEST_BYTES;
             if full || self.ops.len() >= self.ops_limit || self.replies.bytes() >= FLUSH_BYTES {
@@ -242,6 +248,15 @@ impl<S: Store> Pipeline<S> {
             } else {
                 ended
             },
+        }
+    }
+
+    /// Lets the core do what is more urgent: after so many steps, and once a round, so that many short rounds, as of clients
+    /// that send one long read at a time, do not hold it.
+    async fn make_way(&mut self) {
+        self.steps = 0;
+        if self.store.should_yield() {
+            self.store.yield_now().await;
         }
     }
 

@@ -227,3 +227,21 @@ proptest! {
         prop_assert_eq!(byte_by_byte, one_by_one);
     }
 }
+
+/// Steps were counted from nought in each round, so that a client of short rounds never let anything more urgent in, whatever
+/// each of its commands cost: compactions and other clients waited for as long as it sent.
+#[test]
+fn short_rounds_and_long_reads_make_way_for_what_is_more_urgent() {
+    let store = MemoryStore::default();
+    store.put(b"b", &vec![1; 1 << 20]);
+    let (server, session) = (crate::testing::server(), crate::testing::session(1));
+    let mut pipeline = Pipeline::new(store.clone(), Arc::new(server), session);
+    for _ in 0..10 {
+        block_on(pipeline.round(b"PING\r\n"));
+    }
+    assert!(store.yields() >= 10, "{} times in ten rounds", store.yields());
+    let before = store.yields();
+    block_on(pipeline.round(&b"BITCOUNT b\r\n".repeat(20)));
+    let between = store.yields() - before;
+    assert!(between >= 20, "{between} times in twenty long reads");
+}
