@@ -385,6 +385,36 @@ fn a_transaction_that_cannot_run_writes_nothing() {
     });
 }
 
+/// A transaction copied the values of all its keys before it looked at how much that was: 300 keys of 32 MiB, each allowed,
+/// took 9.6 GiB of the machine.
+#[test]
+fn a_transaction_that_looks_at_too_many_bytes_is_refused_and_writes_nothing() {
+    run(3, &SimDisk::new(), 1, |machine| async move {
+        let db = open(&machine, small(1, 1)).await.unwrap();
+        db.put(b"large", &vec![1; 52 << 20]).await.unwrap();
+        for place in ["memory", "tables"] {
+            let look_at = async |keys: usize| {
+                let keys = vec![b"large"; keys];
+                let transacted = db.transact(&keys, |found| {
+                    let mut batch = Batch::new();
+                    batch.put(b"written", b"x").unwrap();
+                    let bytes: usize = found.iter().map(|found| found.value.unwrap().len()).sum();
+                    (batch, bytes)
+                });
+                transacted.await
+            };
+            let refused = look_at(5).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::TooLarge, "{place}: {refused}");
+            assert_eq!(db.get(b"written").await.unwrap(), None, "{place}");
+            assert_eq!(look_at(4).await.unwrap(), 208 << 20, "{place}");
+            db.delete(b"written").await.unwrap();
+            db.flush().await.unwrap();
+        }
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
 /// Looks at keys of both cores from the first, in one batch each time.
 #[derive(Clone)]
 struct Looks(Arc<AtomicBool>);

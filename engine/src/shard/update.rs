@@ -3,10 +3,13 @@
 //!
 //! It sees what was staged before it: first the batches that are not in the memtable yet, then the memtables, then the
 //! tables. Look, decision and staging happen without an await, so nothing comes between them; only values that lie on the
-//! device need an await, after which memory is looked at again, for every key.
+//! device need an await, after which memory is looked at again, for every key. The values are copied to be shown
+//! together, so what all of them take is bounded ([`MAX_KNOWN_BYTES`]).
 //!
 //! How much is written is known only once it was decided. It is let in by its keys, when there is room for one more, so at
 //! most one batch lies beyond the bound on staged bytes; in time it is paid for by the writers after it.
+
+use std::cell::Cell;
 
 use futures_util::future::join_all;
 
@@ -18,11 +21,46 @@ use crate::shard::group::StagedValue;
 use crate::shard::request::{Decision, Found, TransactFn, UpdateFn};
 use crate::shard::write::Begun;
 use crate::shard::{Shard, caller};
-use crate::types::{Content, Durability, Entry, MAX_KEY_BYTES, MAX_SEQUENCE, Sequence};
+use crate::types::{Content, Durability, Entry, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES, Sequence};
 
 /// How often a decision may find that a flush moved its keys while it read the device. One flush takes far longer than
 /// one read, so a second look nearly always settles it; the bound only keeps a bug from looping for ever.
 const MAX_LOOKS: usize = 64;
+
+/// What the values that one decision sees may take, because they are copied to be shown together. Several values of the
+/// greatest length fit, and one alone always does.
+const MAX_KNOWN_BYTES: usize = 256 << 20;
+const _: () = assert!(MAX_KNOWN_BYTES >= 2 * MAX_VALUE_BYTES, "several values fit");
+
+/// So many keys are read from the device at a time: enough to keep it busy, few enough that the blocks being read, which lie
+/// beside the copies, stay within a few times [`MAX_KNOWN_BYTES`] even for values of the greatest length.
+const READS_AT_A_TIME: usize = 16;
+
+/// What the values of one decision may still take.
+#[derive(Debug)]
+struct Room(Cell<usize>);
+
+impl Room {
+    fn new() -> Self {
+        Self(Cell::new(MAX_KNOWN_BYTES))
+    }
+
+    /// Takes what a value needs, before it is copied.
+    fn take(&self, value_bytes: usize) -> Result<()> {
+        let Some(left) = self.0.get().checked_sub(value_bytes) else {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                "updating keys",
+                format!(
+                    "a transaction looks at more than {MAX_KNOWN_BYTES} bytes of values; nothing was written, \
+                     use fewer keys"
+                ),
+            ));
+        };
+        self.0.set(left);
+        Ok(())
+    }
+}
 
 /// What is known of a key, copied out of where it lies.
 #[derive(Debug)]
@@ -33,17 +71,18 @@ struct Known {
 }
 
 impl Known {
-    fn new(version: Sequence, content: Option<Content<'_>>) -> Self {
-        Self {
+    fn new(version: Sequence, content: Option<Content<'_>>, room: &Room) -> Result<Self> {
+        room.take(content.map_or(0, |content| content.value.len()))?;
+        Ok(Self {
             version,
             value: content.map(|content| content.value.to_vec()),
             expires_ms: content.and_then(|content| content.expires_ms),
-        }
+        })
     }
 
-    fn of_entry(entry: Option<Entry<'_>>) -> Self {
+    fn of_entry(entry: Option<Entry<'_>>, room: &Room) -> Result<Self> {
         let version = entry.map_or(0, |entry| entry.sequence);
-        Self::new(version, entry.and_then(|entry| entry.content()))
+        Self::new(version, entry.and_then(|entry| entry.content()), room)
     }
 
     fn content(&self) -> Option<Content<'_>> {
@@ -51,6 +90,10 @@ impl Known {
             value,
             expires_ms: self.expires_ms,
         })
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Vec::len)
     }
 
     fn is_staged(&self) -> bool {
@@ -80,7 +123,8 @@ impl<I: Io> Shard<I> {
     /// as an update that keeps its key.
     ///
     /// # Errors
-    /// As for [`Shard::begin_update`]; `CrossShard` where the batch has a key of another shard.
+    /// As for [`Shard::begin_update`]; `CrossShard` where the batch has a key of another shard; `TooLarge` where the
+    /// present values take too much together.
     pub async fn begin_transact(
         &self,
         keys: &[Vec<u8>],
@@ -115,7 +159,8 @@ impl<I: Io> Shard<I> {
             if read.0 != stamp {
                 read = (stamp, Vec::new());
             }
-            let mut known = self.look_again(keys, &mut read.1);
+            let room = Room::new();
+            let mut known = self.look_again(keys, &mut read.1, &room)?;
             if known.iter().all(Option::is_some) {
                 let now_ms = self.now_ms();
                 let known = || known.iter().flatten();
@@ -127,7 +172,7 @@ impl<I: Io> Shard<I> {
                 self.charge(batch.len().saturating_sub(known_bytes));
                 return Ok(self.stage_decided(&batch, known().any(Known::is_staged), durability));
             }
-            self.read_missing(keys, &mut known).await?;
+            self.read_missing(keys, &mut known, &room).await?;
             // What is in a memtable stays there until a flush is installed; what is only staged may yet be refused.
             read.1 = known
                 .into_iter()
@@ -142,27 +187,42 @@ impl<I: Io> Shard<I> {
     }
 
     /// The newest of each key: what memory knows now, else what was read before; `None` where the tables have to be asked.
-    fn look_again(&self, keys: &[&[u8]], read: &mut [Option<Known>]) -> Vec<Option<Known>> {
+    fn look_again(
+        &self,
+        keys: &[&[u8]],
+        read: &mut [Option<Known>],
+        room: &Room,
+    ) -> Result<Vec<Option<Known>>> {
         let mut read = read.iter_mut();
         keys.iter()
             .map(|key| {
-                let read = read.next();
-                self.newest_in_memory(key).or_else(|| read.and_then(Option::take))
+                let read = read.next().and_then(Option::take);
+                if let Some(known) = self.newest_in_memory(key, room) {
+                    return known.map(Some);
+                }
+                room.take(read.as_ref().map_or(0, Known::value_bytes))?;
+                Ok(read)
             })
             .collect()
     }
 
     /// Asks the tables of now for each key of which nothing is known.
-    async fn read_missing(&self, keys: &[&[u8]], known: &mut [Option<Known>]) -> Result<()> {
+    async fn read_missing(&self, keys: &[&[u8]], known: &mut [Option<Known>], room: &Room) -> Result<()> {
+        let live = self.live();
         let missing = keys.iter().zip(known).filter(|(_, known)| known.is_none());
-        let reads = missing.map(|(key, known)| {
-            let live = self.live();
-            async move {
-                *known = Some(self.find_in(live, key, MAX_SEQUENCE, Known::of_entry).await?);
-                Ok(())
-            }
-        });
-        join_all(reads).await.into_iter().collect()
+        let mut missing: Vec<_> = missing.collect();
+        for some in missing.chunks_mut(READS_AT_A_TIME) {
+            let reads = some.iter_mut().map(|(key, known)| {
+                let live = live.clone();
+                async move {
+                    let found = self.find_in(live, key, MAX_SEQUENCE, |entry| Known::of_entry(entry, room));
+                    **known = Some(found.await??);
+                    Ok(())
+                }
+            });
+            join_all(reads).await.into_iter().collect::<Result<()>>()?;
+        }
+        Ok(())
     }
 
     fn stage_decided(&self, batch: &[u8], saw_staged: bool, durability: Durability) -> Begun {
@@ -180,17 +240,17 @@ impl<I: Io> Shard<I> {
     }
 
     /// The newest that memory knows of `key`: what is staged, else what is in a memtable.
-    fn newest_in_memory(&self, key: &[u8]) -> Option<Known> {
+    fn newest_in_memory(&self, key: &[u8], room: &Room) -> Option<Result<Known>> {
         let staged = self.newest_staged(key, |staged| {
             let content = match staged {
                 StagedValue::Put(content) => Some(content),
                 StagedValue::Tombstone => None,
             };
-            Known::new(MAX_SEQUENCE, content)
+            Known::new(MAX_SEQUENCE, content, room)
         });
         staged.or_else(|| {
             self.memory
-                .get(key, MAX_SEQUENCE, |entry| Known::of_entry(Some(entry)))
+                .get(key, MAX_SEQUENCE, |entry| Known::of_entry(Some(entry), room))
         })
     }
 
