@@ -2,6 +2,7 @@
 //!
 //! The thread is pinned to no core: the scheduler puts it where a shard's core idles.
 
+use std::future::Future as _;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
 
 use super::plane::Plane;
 use super::routes::router;
@@ -29,6 +31,8 @@ pub const THREAD_NAME: &str = "corelane-admin";
 const MAX_CONNECTIONS: usize = 1024;
 /// A client that has begun a request's head must end it within this, and send the next request's within this, too.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A client that takes no byte of its answer for this long is gone: kept, it would hold its place and its answer for ever.
+const STALL_TIME: Duration = Duration::from_secs(30);
 /// How long requests under way may take once the plane ends.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
@@ -123,6 +127,7 @@ fn run(
     let app = router(&running.plane).into_make_service_with_connect_info::<SocketAddr>();
     let connections = Bounded {
         places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        stall_time: STALL_TIME,
     };
     let (handle, tls) = (running.handle.clone(), running.tls.clone());
     let serve = async move {
@@ -181,6 +186,7 @@ async fn certificates(tls: &Tls) -> Result<RustlsConfig, String> {
 #[derive(Debug, Clone)]
 struct Bounded {
     places: Arc<Semaphore>,
+    stall_time: Duration,
 }
 
 impl<S> Accept<TcpStream, S> for Bounded {
@@ -196,6 +202,8 @@ impl<S> Accept<TcpStream, S> for Bounded {
                 stream.set_nodelay(true)?;
                 let placed = Placed {
                     stream,
+                    stall_time: self.stall_time,
+                    stalled: None,
                     _place: place,
                 };
                 Ok((placed, service))
@@ -204,11 +212,32 @@ impl<S> Accept<TcpStream, S> for Bounded {
     }
 }
 
-/// A connection that gives its place back when it ends.
+/// A connection that gives its place back when it ends, and ends when its client takes nothing for too long.
 #[derive(Debug)]
 struct Placed {
     stream: TcpStream,
+    stall_time: Duration,
+    /// Runs out when the client has taken nothing for `stall_time`; there only while bytes wait for it.
+    stalled: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Placed {
+    /// What came of sending, or that it has waited for too long.
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if sent.is_ready() {
+            self.stalled = None;
+            return sent;
+        }
+        let stall_time = self.stall_time;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall_time)));
+        stalled.as_mut().poll(cx).map(|()| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client of the admin plane takes nothing of its answer",
+            ))
+        })
+    }
 }
 
 impl AsyncRead for Placed {
@@ -223,14 +252,76 @@ impl AsyncRead for Placed {
 
 impl AsyncWrite for Placed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.in_time(cx, sent)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.in_time(cx, sent)
+    }
+
+    /// As the socket: without it answers would be copied together before they are sent.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let sent = Pin::new(&mut self.stream).poll_flush(cx);
+        // A flush that needs nothing says nothing of the client: it must not end the wait for one that takes nothing.
+        if sent.is_ready() {
+            sent
+        } else {
+            self.in_time(cx, sent)
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// A client that asked for a large answer and read none of it held the answer's memory and a place among the
+    /// connections for as long as it liked, and a thousand such clients shut everybody else out.
+    #[test]
+    fn a_client_that_never_reads_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let _never_reads = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let connections = Bounded {
+                places: Arc::new(Semaphore::new(1)),
+                stall_time: Duration::from_millis(20),
+            };
+            let (mut placed, ()) = connections.accept(stream, ()).await.unwrap();
+            let bytes = vec![0; 1 << 20];
+            let given_up = async {
+                loop {
+                    let sent = poll_fn(|cx| Pin::new(&mut placed).poll_write(cx, &bytes)).await;
+                    if let Err(error) = sent {
+                        break error.kind();
+                    }
+                }
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(30), given_up).await;
+            assert_eq!(ended, Ok(io::ErrorKind::TimedOut));
+            assert_eq!(connections.places.available_permits(), 0);
+            drop(placed);
+            assert_eq!(connections.places.available_permits(), 1);
+        });
     }
 }
