@@ -965,6 +965,7 @@ fn r14_merges_are_put_off_while_room_is_short_and_done_when_it_is_back() {
             shard.job_failures > 0 && shard.last_job_error.contains("free"),
             "{shard:?}"
         );
+        assert_eq!(shard.failing_job, shard.last_job_error);
         assert_eq!(shard.health, "healthy", "a merge that is put off hurts no writer");
         db.put(b"x", b"y").await.unwrap();
         for n in 0..30_u8 {
@@ -972,7 +973,12 @@ fn r14_merges_are_put_off_while_room_is_short_and_done_when_it_is_back() {
         }
         give_room(&plant);
         machine.core(0).sleep(Duration::from_secs(130)).await;
-        assert!(db.stats().await.unwrap().shards[0].compactions > 0);
+        let shard = &db.stats().await.unwrap().shards[0];
+        assert!(shard.compactions > 0);
+        assert!(
+            shard.failing_job.is_empty() && !shard.last_job_error.is_empty(),
+            "{shard:?}"
+        );
         for n in 0..30_u8 {
             assert_eq!(db.get(&[n]).await.unwrap(), Some(vec![5; 1000]));
         }

@@ -64,6 +64,13 @@ impl Merging {
         self.trouble(0).failing.borrow().clone()
     }
 
+    /// Why jobs of any kind fail now, where they do.
+    pub fn failing(&self) -> Option<Error> {
+        self.trouble
+            .iter()
+            .find_map(|trouble| trouble.failing.borrow().clone())
+    }
+
     fn trouble(&self, from_level: usize) -> &Trouble {
         &self.trouble[from_level.min(1)]
     }

@@ -92,6 +92,13 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Why flushes or merges fail now, in words; empty where none does.
+    pub(crate) fn failing_job(&self) -> String {
+        let flush = self.flush_error.borrow().clone();
+        let failing = flush.or_else(|| self.merging.failing());
+        failing.map(|error| error.to_string()).unwrap_or_default()
+    }
+
     fn flush_failed(&self, error: &Error) {
         self.counters.job_failures.add(1);
         self.flush_failures.set(self.flush_failures.get() + 1);

@@ -255,6 +255,7 @@ impl<I: Io> Shard<I> {
             expired_dropped: counters.expired_dropped.get(),
             job_failures: counters.job_failures.get(),
             last_job_error: self.merging.last_error(),
+            failing_job: self.failing_job(),
             level_tables: levels
                 .clone()
                 .map(|level| live.tables[level].len() as u64)

@@ -192,6 +192,8 @@ pub struct ShardStats {
     pub job_failures: u64,
     /// Why the last of them was given up; empty when none was.
     pub last_job_error: String,
+    /// Why flushes or merges fail now; empty once one of the kind that failed has succeeded again.
+    pub failing_job: String,
     /// Tables per level.
     pub level_tables: Vec<u64>,
     /// Bytes per level.

@@ -176,12 +176,12 @@ fn of_shards(stats: &Stats) -> Vec<Check> {
             stats,
             "jobs",
             State::Degraded,
-            "no flush or merge was given up",
+            "flushes and merges succeed",
             |shard| {
-                (!shard.last_job_error.is_empty() && health_begins(shard, "healthy")).then(|| {
+                (!shard.failing_job.is_empty() && health_begins(shard, "healthy")).then(|| {
                     format!(
-                        "given up {} times, last: {}",
-                        shard.job_failures, shard.last_job_error
+                        "given up {} times and tried again, now: {}",
+                        shard.job_failures, shard.failing_job
                     )
                 })
             },
@@ -273,8 +273,8 @@ mod tests {
             (|s| s.level_tables = vec![12, 0], "level 0", State::Degraded, "12 tables"),
             (|s| s.compaction_debt_bytes = 9 << 30, "backlog", State::Degraded, "9216 MiB"),
             (|s| s.stall = "compaction debt".to_owned(), "stall", State::Degraded, "compaction debt"),
-            (|s| (s.job_failures, s.last_job_error) = (2, "no room".to_owned()), "jobs", State::Degraded,
-                "2 times, last: no room"),
+            (|s| (s.job_failures, s.failing_job) = (2, "no room".to_owned()), "jobs", State::Degraded,
+                "2 times and tried again, now: no room"),
         ];
         for (happens, name, state, words) in troubles {
             let mut troubled = shard();
@@ -284,6 +284,18 @@ mod tests {
             assert_eq!((check.name, check.state), (name, state));
             assert!(check.reason.contains(words), "{check:?}");
         }
+    }
+
+    /// A server whose disk had run full told `degraded` until its next start, long after the space had come back and every
+    /// flush had succeeded: the check asked for the last failure there ever was.
+    #[test]
+    fn a_job_that_succeeded_again_is_no_trouble_any_more() {
+        let recovered = ShardStats {
+            job_failures: 2,
+            last_job_error: "no room".to_owned(),
+            ..shard()
+        };
+        assert_eq!(of(vec![recovered], &SOUND).state, State::Healthy);
     }
 
     #[test]
