@@ -284,7 +284,9 @@ fn open(config: &Config, cores: &[usize], service: RespService) -> Result<Db, St
         .cores(cores.to_vec())
         .durability(storage.durability.into())
         .cache_bytes(storage.cache_bytes())
-        .memtable_bytes(storage.memtable_bytes());
+        .memtable_bytes(storage.memtable_bytes())
+        // A restart serves at once: nobody waits for a replay.
+        .tuning(|tuning| tuning.flush_on_close = true);
     if let Some(shards) = storage.shards {
         builder = builder.shards(shards);
     }

@@ -48,6 +48,9 @@ pub struct Tuning {
     pub auto_compact: bool,
     /// A manifest longer than this is written anew, in bytes.
     pub manifest_bytes: u64,
+    /// Whether a clean close writes memtables out as tables, so that the next open has no log to replay. It costs the time
+    /// of that flush at the close. Entries that are in no log are always written out.
+    pub flush_on_close: bool,
 }
 
 impl Default for Tuning {
@@ -65,6 +68,7 @@ impl Default for Tuning {
             table_bytes: 64 << 20,
             auto_compact: true,
             manifest_bytes: 1 << 20,
+            flush_on_close: false,
         }
     }
 }

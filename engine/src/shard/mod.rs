@@ -93,6 +93,7 @@ pub struct Shard<I: Io> {
     obsolete: RefCell<Vec<Rc<Table<I>>>>,
     counters: Counters,
     torn_tail_bytes: u64,
+    replayed_batches: u64,
     /// What recovery found torn was cut off. Until then no group is written, and no room that somebody finds lifts that.
     mended: Cell<bool>,
     closing: Cell<bool>,
@@ -281,6 +282,7 @@ impl<I: Io> Shard<I> {
             waits: counters.waits.get(),
             stalled_us: counters.stalled_us.each_ref().map(Counter::get),
             torn_tail_bytes: self.torn_tail_bytes,
+            replayed_batches: self.replayed_batches,
         }
     }
 }

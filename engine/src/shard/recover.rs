@@ -89,6 +89,7 @@ impl<I: Io> Shard<I> {
             memory,
             time,
             recovered,
+            replayed_batches,
         } = read;
         // A process that died between a rename and its sync leaves a manifest that we read and a power cut may still take
         // back. What was read must stay before anything that it no longer names is deleted or used again (R9, R10).
@@ -124,6 +125,7 @@ impl<I: Io> Shard<I> {
             obsolete: RefCell::new(Vec::new()),
             counters: Counters::default(),
             torn_tail_bytes,
+            replayed_batches,
             mended: Cell::new(false),
             closing: Cell::new(false),
             winding_down: Cell::new(false),
@@ -209,10 +211,14 @@ impl<I: Io> Shard<I> {
     /// # Errors
     /// What kept it from that; every acknowledged `Sync` write is safe all the same.
     pub async fn close(&self) -> Result<()> {
-        // Entries that are in no WAL become durable by a flush; everything else is in the log already.
+        // Entries that are in no WAL become durable by a flush. Everything else is in the log already: flushing it saves
+        // the next open a replay, and where there is no room for that the log is there to be replayed.
         let flushed = if self.memory.has_unlogged() {
             self.flush().await
         } else {
+            if self.tuning().flush_on_close {
+                let _still_in_the_log = self.flush().await;
+            }
             Ok(())
         };
         let healthy = !self.health.is_poisoned();
@@ -272,6 +278,7 @@ pub struct ReadShard<I: Io> {
     memory: Memory,
     time: ExpiryClock,
     recovered: Recovered,
+    replayed_batches: u64,
 }
 
 impl<I: Io> ReadShard<I> {
@@ -288,7 +295,7 @@ impl<I: Io> ReadShard<I> {
         let live = open_version(&io, &config, &state).await?;
         let memory = Memory::default();
         let time = ExpiryClock::new(state.time_ms);
-        let recovered = replay(&io, &config, &state, (&memory, &time)).await?;
+        let (recovered, replayed_batches) = replay(&io, &config, &state, (&memory, &time)).await?;
         Ok(Self {
             io,
             config,
@@ -298,6 +305,7 @@ impl<I: Io> ReadShard<I> {
             memory,
             time,
             recovered,
+            replayed_batches,
         })
     }
 }
@@ -359,16 +367,18 @@ pub(crate) fn pick_pin(level: usize, held_bytes: usize, cache_bytes: usize) -> b
     level < pick::BOTTOM || held_bytes < cache_bytes / 2
 }
 
-/// Replays the WAL into memtables, as many as it fills; each but the last becomes an immutable.
+/// Replays the WAL into memtables, as many as it fills; each but the last becomes an immutable. Also returns how many
+/// batches that were.
 async fn replay<I: Io>(
     io: &I,
     config: &ShardConfig,
     state: &State,
     (memory, time): (&Memory, &ExpiryClock),
-) -> Result<Recovered> {
+) -> Result<(Recovered, u64)> {
     let place = &config.place;
     let floor = state.wal_floor;
     let mut last_frame = 0;
+    let mut batches = 0;
     let apply = |frame: u64, bytes: &[u8]| {
         // A memtable may end only where a frame does, because a floor is a frame.
         if frame != last_frame && memory.active_used_bytes() >= config.tuning.memtable_bytes {
@@ -379,6 +389,7 @@ async fn replay<I: Io>(
             }));
         }
         last_frame = frame;
+        batches += 1;
         let active = memory.active();
         let mut memtable = active.borrow_mut();
         for op in batch::ops(bytes) {
@@ -400,15 +411,9 @@ async fn replay<I: Io>(
         }
         Ok(())
     };
-    wal::recover(
-        io,
-        &place.dir,
-        wal_owner(place),
-        floor.segment,
-        floor.frame,
-        apply,
-    )
-    .await
+    let owner = wal_owner(place);
+    let recovered = wal::recover(io, &place.dir, owner, floor.segment, floor.frame, apply).await?;
+    Ok((recovered, batches))
 }
 
 /// Segment files from the floor up to the last of the chain.

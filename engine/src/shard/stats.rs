@@ -240,6 +240,8 @@ pub struct ShardStats {
     pub stalled_us: [u64; StallCause::COUNT],
     /// What recovery dropped behind the last whole group of the WAL, in bytes: 0 after a clean close.
     pub torn_tail_bytes: u64,
+    /// Batches that the open put back into memtables from the WAL: 0 after a close that flushed.
+    pub replayed_batches: u64,
 }
 
 impl ShardStats {

@@ -20,6 +20,7 @@ pub(super) fn persistence(page: &mut Page, facts: &Facts<'_>) {
     page.line("wal_batches", stats.total(|s| s.wal_batches));
     page.line("wal_bytes", stats.total(|s| s.wal_bytes));
     page.line("torn_tail_bytes", stats.total(|s| s.torn_tail_bytes));
+    page.line("replayed_batches", stats.total(|s| s.replayed_batches));
     page.line("table_bytes", stats.total(ShardStats::table_bytes));
     page.line("tables", stats.total(|s| s.level_tables.iter().sum()));
 }

@@ -69,6 +69,11 @@ impl Server {
         Client::connect(self.address)
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, as a power button for processes.
     pub fn kill(mut self) {
         self.child.kill().expect("it is ours");
