@@ -87,7 +87,8 @@ impl House {
         let content_type = response.headers().get("content-type");
         Answer {
             status: response.status().as_u16(),
-            content_type: content_type.map_or(String::new(), |value| value.to_str().unwrap().to_owned()),
+            content_type: content_type
+                .map_or(String::new(), |value| value.to_str().expect("ASCII").to_owned()),
             body: response.body_mut().read_to_string().expect("text"),
         }
     }
