@@ -37,8 +37,9 @@ pub struct ExpiryClock {
     recorded_ms: Cell<u64>,
     /// Whether the shard has had values that end.
     in_use: Cell<bool>,
-    /// Whether a read met an expired entry that a clock gone back would bring back after a restart.
-    owes_record: Cell<bool>,
+    /// The latest end that somebody was told is over. It is kept, not a flag: a record that is being written covers only
+    /// the time it was taken at, and more may be told meanwhile.
+    told_ms: Cell<Option<u64>>,
 }
 
 impl ExpiryClock {
@@ -48,7 +49,7 @@ impl ExpiryClock {
             seen_ms: Cell::new(recorded_ms),
             recorded_ms: Cell::new(recorded_ms),
             in_use: Cell::new(recorded_ms > 0),
-            owes_record: Cell::new(false),
+            told_ms: Cell::new(None),
         }
     }
 
@@ -69,14 +70,19 @@ impl ExpiryClock {
     /// Says that the manifest holds this time.
     pub fn note_recorded(&self, time_ms: u64) {
         self.recorded_ms.set(time_ms);
-        self.owes_record.set(false);
+    }
+
+    /// Whether somebody was told of an end that a clock gone back would undo after a restart.
+    pub fn owes_record(&self) -> bool {
+        self.told_ms.get() >= Some(self.recorded_ms.get())
     }
 
     /// Says that somebody was told that what ended at `expires_ms` is over; whether the time must be recorded for that,
     /// and nobody had asked for it yet.
     pub fn note_expired(&self, expires_ms: u64) -> bool {
-        let unsafe_after_restart = expires_ms >= self.recorded_ms.get();
-        unsafe_after_restart && !self.owes_record.replace(true)
+        let owed = self.owes_record();
+        self.told_ms.set(self.told_ms.get().max(Some(expires_ms)));
+        !owed && self.owes_record()
     }
 }
 
@@ -127,7 +133,7 @@ impl<I: Io> Shard<I> {
             if self.closing.get() {
                 return;
             }
-            if !self.time.owes_record.get() || self.health.is_poisoned() {
+            if !self.time.owes_record() || self.health.is_poisoned() {
                 next.await;
                 continue;
             }
@@ -181,6 +187,22 @@ mod tests {
         clock.note_recorded(151);
         assert!(!clock.note_expired(150));
         assert!(clock.note_expired(151));
+    }
+
+    /// While the record of 1000 was being written a read at 1003 told that what ended at 1001 is over; the record then
+    /// cleared the debt, none followed, and a restart under a clock gone back brought the value back.
+    #[test]
+    fn what_is_told_while_a_record_is_written_is_still_owed() {
+        let clock = ExpiryClock::new(900);
+        assert!(clock.note_expired(950));
+        assert!(!clock.note_expired(1001), "a record is under way");
+        assert!(!clock.note_expired(960), "an earlier end does not hide it");
+        clock.note_recorded(1000);
+        assert!(clock.owes_record());
+        clock.note_recorded(1004);
+        assert!(!clock.owes_record());
+        assert!(!clock.note_expired(1003), "recorded");
+        assert!(!ExpiryClock::new(0).owes_record(), "nobody was told anything");
     }
 
     #[test]

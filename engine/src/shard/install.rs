@@ -80,6 +80,8 @@ impl<I: Io> Shard<I> {
         opened: Vec<Rc<Table<I>>>,
         at_once: impl FnOnce(),
     ) -> Result<()> {
+        // A record of the time moves no key: what was read before it still holds.
+        let moves_keys = edit != VersionEdit::default();
         edit.next_file_number = Some(self.next_file.get());
         let mut manifest = self.manifest.take().await;
         // Whatever time the job went by, this is no earlier.
@@ -112,7 +114,9 @@ impl<I: Io> Shard<I> {
         }
         self.obsolete.borrow_mut().extend(tables.into_values());
         *self.live.borrow_mut() = Rc::new(new);
-        self.installs.set(self.installs.get() + 1);
+        if moves_keys {
+            self.installs.set(self.installs.get() + 1);
+        }
         at_once();
         drop(manifest);
         self.pressure_changed();
