@@ -16,12 +16,13 @@ use std::ops::Bound;
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{DIR, open, small};
-use corelane::api::{Batch, Db, Decision, Durability, Options};
-use corelane::io::Io;
+use corelane::api::{Batch, Core, Db, Decision, Durability, Found, Op, Options, Service, launch};
 use corelane::io::sim::{Failure, Fault, OpKind, SimDisk, SimMachine, run};
+use corelane::io::{Class, Io};
 use corelane::{Error, ErrorKind, Result};
 use futures_util::future::{Either, select};
 
@@ -355,6 +356,69 @@ fn r3_a_failed_log_write_poisons_for_writes_and_reads_go_on() {
         })
         .unwrap();
     }
+}
+
+/// Once its turn has come, reads a key in a transaction that says that it only reads, and in one that says so and writes;
+/// tells how both ended.
+#[derive(Clone)]
+struct ReadsInTransactions(Arc<Mutex<Option<Turn>>>);
+
+/// What tells that the turn has come, and who is told how both ended.
+type Turn = (oneshot::AsyncReceiver<()>, oneshot::Sender<[Result<()>; 2]>);
+
+impl Service for ReadsInTransactions {
+    async fn run<I: Io>(self, core: Core<I>) {
+        let (turn, ended) = self.0.lock().unwrap().take().unwrap();
+        turn.await.unwrap();
+        let transact = async |batch: Batch| {
+            let apply = Box::new(|found: &[Found<'_>]| {
+                assert_eq!(found[0].value, Some(b"1".as_slice()));
+                batch
+            });
+            let op = Op::Transact {
+                keys: vec![b"before".to_vec()],
+                apply,
+                writes: false,
+                durability: Durability::Sync,
+            };
+            core.execute_one(0, op).await.map(|_| ())
+        };
+        let reads = transact(Batch::new()).await;
+        let mut batch = Batch::new();
+        batch.put(b"before", b"2").unwrap();
+        let writes = transact(batch).await;
+        ended.send([reads, writes]).unwrap();
+    }
+}
+
+/// A transaction of reads alone was refused by a shard that takes no writes, though each of its reads was answered there.
+#[test]
+fn r3_a_transaction_that_only_reads_is_answered_by_a_poisoned_shard() {
+    let disk = SimDisk::new();
+    let plant = disk.clone();
+    run(1, &disk, 1, |machine| async move {
+        let (db, mut seats) = launch(Path::new(DIR), options()).unwrap();
+        let (start, turn) = oneshot::async_channel();
+        let (ended, told) = oneshot::async_channel();
+        let io = machine.core(0);
+        let service = ReadsInTransactions(Arc::new(Mutex::new(Some((turn, ended)))));
+        let seat = seats.pop().unwrap();
+        io.clone().spawn(Class::Foreground, seat.run(io, service));
+        db.ready().await.unwrap();
+        db.put(b"before", b"1").await.unwrap();
+        plant.inject(Fault::nth(0, Failure::Eio).on(OpKind::Write).extension("wal"));
+        let error = db.put(b"before", b"lost").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+        let refused = db.transact(&[b"before"], |_| (Batch::new(), ())).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Poisoned, "it could write");
+        start.send(()).unwrap();
+        let [reads, writes] = told.await.unwrap();
+        reads.unwrap();
+        assert_eq!(writes.unwrap_err().kind(), ErrorKind::InvalidOptions);
+        assert_eq!(db.get(b"before").await.unwrap(), Some(b"1".to_vec()));
+        let _outcome = db.close().await;
+    })
+    .unwrap();
 }
 
 /// A segment that was taken out of the pool to be used again was forgotten when its preparation failed, and its file stayed

@@ -153,7 +153,9 @@ impl MemoryStore {
                 };
                 Ok(Answer::Written(self.write(key, content)))
             }
-            Op::Transact { keys, apply, .. } => {
+            Op::Transact {
+                keys, apply, writes, ..
+            } => {
                 assert!(keys.iter().all(|key| self.shard_of(key) == shard), "of one shard");
                 let batch = {
                     let (data, absent) = (self.0.data.borrow(), Stored::default());
@@ -161,6 +163,7 @@ impl MemoryStore {
                     let found: Vec<_> = found.map(|stored| stored.found(self.0.now_ms.get())).collect();
                     apply(&found)
                 };
+                assert!(writes || batch.encoded().is_empty(), "it said that it only reads");
                 Ok(Answer::Written(self.write_all(&batch)))
             }
             other => unreachable!("a connection does not send {other:?}"),

@@ -111,6 +111,7 @@ mod tests {
         Op::Transact {
             keys: keys.iter().map(|key| key.to_vec()).collect(),
             apply: Box::new(|_| Batch::new()),
+            writes: true,
             durability: Durability::Sync,
         }
     }

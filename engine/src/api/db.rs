@@ -317,6 +317,7 @@ impl Db {
                 let _gone = sender.send(result);
                 batch
             }),
+            writes: true,
             durability: self.0.launch.options().durability,
         };
         check::check(slots, shard, &op)?;

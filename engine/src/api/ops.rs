@@ -69,8 +69,9 @@ async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
         Op::Transact {
             keys,
             apply,
+            writes,
             durability,
-        } => begun(shard.begin_transact(&keys, apply, durability).await),
+        } => begun(shard.begin_transact(&keys, apply, writes, durability).await),
         Op::Scan(range) => Started::Done(shard.scan(range).await.map(Answer::Page)),
         Op::Count => Started::Done(count(shard).await.map(Answer::Count)),
         Op::Flush => Started::Done(shard.flush().await.map(|()| Answer::Done)),

@@ -107,6 +107,8 @@ pub enum Op {
         keys: Vec<Vec<u8>>,
         /// What decides.
         apply: TransactFn,
+        /// Whether it may write. One that only reads is run where no write would be let in, and its batch is empty.
+        writes: bool,
         /// When it is acknowledged.
         durability: Durability,
     },
@@ -125,10 +127,17 @@ pub enum Op {
 impl Op {
     /// Whether it may change what is stored.
     pub fn writes(&self) -> bool {
-        matches!(
-            self,
-            Self::Write { .. } | Self::Update { .. } | Self::Transact { .. }
-        )
+        match self {
+            Self::Write { .. } | Self::Update { .. } => true,
+            Self::Transact { writes, .. } => *writes,
+            Self::Get { .. }
+            | Self::Look { .. }
+            | Self::Scan(_)
+            | Self::Count
+            | Self::Flush
+            | Self::Compact
+            | Self::Stats => false,
+        }
     }
 }
 

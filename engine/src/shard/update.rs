@@ -116,42 +116,54 @@ impl<I: Io> Shard<I> {
             let found = found[0];
             encode(key, caller::run("updating a key", || apply(found))?)
         };
-        self.decide_and_stage(&[key], decide, durability).await
+        self.decide_and_stage(&[key], decide, true, durability).await
     }
 
     /// Applies `apply` to the present values of `keys` and stages the batch that it returns; an empty one is acknowledged
-    /// as an update that keeps its key.
+    /// as an update that keeps its key. One that does not write needs no admission.
     ///
     /// # Errors
     /// As for [`Shard::begin_update`]; `CrossShard` where the batch has a key of another shard; `TooLarge` where the
-    /// present values take too much together.
+    /// present values take too much together; `InvalidOptions` where one that does not write returns a batch.
     pub async fn begin_transact(
         &self,
         keys: &[Vec<u8>],
         apply: TransactFn,
+        writes: bool,
         durability: Durability,
     ) -> Result<Begun> {
         let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
         let decide = |found: &[Found<'_>]| {
             let batch = caller::run("running a transaction", || apply(found))?;
+            if !writes && !batch.encoded().is_empty() {
+                return Err(Error::new(
+                    ErrorKind::InvalidOptions,
+                    "running a transaction",
+                    "it was said to only read and writes; nothing was written, say that it writes",
+                ));
+            }
             self.check_owned(batch.keys())?;
             Ok(batch.encoded().to_vec())
         };
-        self.decide_and_stage(&keys, decide, durability).await
+        self.decide_and_stage(&keys, decide, writes, durability).await
     }
 
     async fn decide_and_stage(
         &self,
         keys: &[&[u8]],
         decide: impl FnOnce(&[Found<'_>]) -> Result<Vec<u8>>,
+        writes: bool,
         durability: Durability,
     ) -> Result<Begun> {
         let known_bytes = keys.iter().map(|key| key.len()).sum();
-        self.admitted(known_bytes).await?;
+        // What only reads goes on where no write is let in (R3, R14).
+        if writes {
+            self.admitted(known_bytes).await?;
+        }
         let mut read = (self.installs.get(), Vec::new());
         for _ in 0..=MAX_LOOKS {
             // What came while the device was read may have used the room up; from here to staging nothing is awaited.
-            while self.must_wait(known_bytes)? {
+            while writes && self.must_wait(known_bytes)? {
                 self.admitted(known_bytes).await?;
             }
             // A value read from the tables holds only as long as no flush has installed newer ones since.

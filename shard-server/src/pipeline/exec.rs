@@ -68,6 +68,8 @@ impl<S: Store> Pipeline<S> {
             return Err(Failure::CROSS_SHARD);
         }
         let keys = keys.into_iter().map(<[u8]>::to_vec).collect();
+        // What only reads is answered where the shard takes no writes.
+        let writes = work.queue.iter().any(|owned| owned.request().spec.writes());
         let (sender, answer) = oneshot::channel();
         let apply = Box::new(move |found: &[Found<'_>]| {
             let (executed, batch) = work.run(found);
@@ -78,6 +80,7 @@ impl<S: Store> Pipeline<S> {
         let op = Op::Transact {
             keys,
             apply,
+            writes,
             durability: self.server.settings.durability,
         };
         for outcome in self.store.execute(vec![(shard, op)]).await {

@@ -76,6 +76,7 @@ pub(super) fn transact(owned: Owned, run: Keyed, durability: Durability) -> (Op,
     let op = Op::Transact {
         keys,
         apply,
+        writes: true,
         durability,
     };
     (op, answer)
