@@ -31,6 +31,8 @@ pub mod console;
 pub mod cursors;
 pub mod docs;
 pub mod doctor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod glob;
 pub mod info;
 pub mod log;
@@ -47,7 +49,11 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod telemetry;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "fuzzing needs a part of what tests do")
+)]
 mod testing;
 #[cfg(test)]
 mod tests;

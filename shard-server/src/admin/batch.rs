@@ -72,7 +72,7 @@ pub struct BatchAnswer {
 const MAX_OPERATIONS: usize = 100_000;
 
 /// The batch of some operations, at a moment in milliseconds since the Unix epoch.
-fn batch_of(operations: Vec<Operation>, now_ms: u64) -> Result<Batch, Problem> {
+pub(crate) fn batch_of(operations: Vec<Operation>, now_ms: u64) -> Result<Batch, Problem> {
     if operations.len() > MAX_OPERATIONS {
         return Err(Problem::bad_request(format!(
             "a batch of {} operations; at most {MAX_OPERATIONS} are taken",
