@@ -99,13 +99,9 @@ impl<S: Store> Descents<'_, S> {
                 return Ok(None);
             }
             if page.resume.is_none() || self.scans >= MAX_SCANS {
-                let place = below(page.entries.len(), self.store.random_u64());
-                let key = nth(&page.entries, place);
-                return Ok(Some(Drawn {
-                    weight: weight * count(page.entries.len()),
-                    key,
-                }));
+                return Ok(Some(self.drawn_from(&page, weight)));
             }
+            self.pass_common(&mut prefix, &page).await?;
             let mut branches = self.branches(&prefix).await?;
             if nth(&page.entries, 0) == prefix {
                 branches.list.push(Branch { byte: None, keys: 1 });
@@ -122,14 +118,42 @@ impl<S: Store> Descents<'_, S> {
                     }
                     None => true,
                 });
-            // Nothing was found where the keys went away meanwhile.
-            let Some(taken) = taken else { return Ok(None) };
+            // Nothing was found where the scans have run out, or the keys went away meanwhile: the page is there.
+            let Some(taken) = taken else {
+                return Ok(Some(self.drawn_from(&page, weight)));
+            };
             weight *= branches.scale * count(total) / count(taken.keys);
             match taken.byte {
                 Some(byte) => prefix.push(byte),
                 None => return Ok(Some(Drawn { key: prefix, weight })),
             }
         }
+    }
+
+    /// One of a page's keys, each as likely.
+    fn drawn_from(&self, page: &Page, weight: f64) -> Drawn {
+        let place = below(page.entries.len(), self.store.random_u64());
+        Drawn {
+            weight: weight * count(page.entries.len()),
+            key: nth(&page.entries, place),
+        }
+    }
+
+    /// Makes `prefix` as long as what all keys below it start with, of which `page` has the first: a long common prefix
+    /// would use up the scans byte by byte.
+    async fn pass_common(&mut self, prefix: &mut Vec<u8>, page: &Page) -> Result<(), Failure> {
+        let first = nth(&page.entries, 0);
+        if common(&first, &nth(&page.entries, page.entries.len() - 1)) == prefix.len() {
+            return Ok(());
+        }
+        let mut range = Self::range(Bound::Included(prefix.clone()), prefix, 1);
+        range.reverse = true;
+        self.scans += 1;
+        let end = self.store.scan(range).await?;
+        if let Some((last, _)) = end.entries.last() {
+            prefix.extend_from_slice(&first[prefix.len()..common(&first, last).max(prefix.len())]);
+        }
+        Ok(())
     }
 
     /// The branches below `prefix`, from a random one on.
@@ -172,7 +196,11 @@ impl<S: Store> Descents<'_, S> {
     /// Keys from `start` on that start with `prefix`.
     async fn scan(&mut self, start: Bound<Vec<u8>>, prefix: &[u8], limit: usize) -> Result<Page, Failure> {
         self.scans += 1;
-        let range = ScanRange {
+        Ok(self.store.scan(Self::range(start, prefix, limit)).await?)
+    }
+
+    fn range(start: Bound<Vec<u8>>, prefix: &[u8], limit: usize) -> ScanRange {
+        ScanRange {
             start,
             end: beyond(prefix).map_or(Bound::Unbounded, Bound::Excluded),
             reverse: false,
@@ -180,14 +208,21 @@ impl<S: Store> Descents<'_, S> {
             bytes_limit: PAGE_BYTES,
             keys_only: true,
             at: None,
-        };
-        Ok(self.store.scan(range).await?)
+        }
     }
 }
 
 fn nth(entries: &Entries, place: usize) -> Vec<u8> {
     let entry = entries.iter().nth(place);
     entry.expect("the place is below their number").0.to_vec()
+}
+
+/// How many bytes two keys start with in common.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter()
+        .zip(other)
+        .take_while(|(one, other)| one == other)
+        .count()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most a page, or 256")]
@@ -266,6 +301,28 @@ mod tests {
             "{of_each_thousand:?}"
         );
         assert!(drawn.values().all(|&n| n < 40), "{drawn:?}");
+    }
+
+    /// Each byte of a common prefix took scans: behind 60 bytes and more they ran out before a branch was seen, and the
+    /// answer was nil over a full database.
+    #[test]
+    fn a_long_common_prefix_hides_no_key() {
+        let keys: Vec<_> = (0..1000)
+            .map(|n| format!("{}{n:03}", "p".repeat(200)).into_bytes())
+            .collect();
+        let drawn = drawn(&keys, 1000);
+        assert!(drawn.len() > 400, "{}", drawn.len());
+        assert!(drawn.keys().any(|key| key[200] == b'0') && drawn.keys().any(|key| key[200] == b'9'));
+    }
+
+    /// The same where the prefixes are shared by two and two, so that none can be passed at once.
+    #[test]
+    fn keys_that_part_at_every_byte_come_up() {
+        let mut keys: Vec<_> = (0..200)
+            .map(|n| format!("{}b", "a".repeat(n)).into_bytes())
+            .collect();
+        keys.extend((0..400).map(|n| format!("{}{n:03}", "a".repeat(200)).into_bytes()));
+        assert!(!drawn(&keys, 100).is_empty());
     }
 
     #[test]
