@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{self, bytes_of};
-use super::facts::wall_clock_ms;
 use super::plane::Plane;
 use super::problem::{Problem, ProblemBody};
 use crate::config::storage::Durability;
@@ -105,6 +104,25 @@ pub(crate) fn batch_of(operations: Vec<Operation>, now_ms: u64) -> Result<Batch,
     Ok(batch)
 }
 
+/// The time on the shard that the writes belong to: whether a key has ended is told by its clock, which never goes back,
+/// and not by the machine's. Where no write has a time to live none is needed, and 0 does.
+async fn now_ms(plane: &Plane, operations: &[Operation]) -> Result<u64, Problem> {
+    let ending = operations.iter().find_map(|operation| match operation {
+        Operation::Put {
+            key,
+            key_base64,
+            ttl_ms: Some(_),
+            ..
+        } => Some((key.clone(), key_base64.clone())),
+        _ => None,
+    });
+    let Some((key, key_base64)) = ending else {
+        return Ok(0);
+    };
+    let key = bytes_of("key", key, key_base64)?;
+    Ok(plane.db.look(&key, |found| found.now_ms).await?)
+}
+
 /// Applies several writes atomically.
 #[utoipa::path(
     post, path = "/api/v1/batch", tag = "keys", request_body = BatchBody,
@@ -124,7 +142,8 @@ pub async fn post(
     let asked: BatchBody = body::json(body, &headers, plane.limits.body_bytes).await?;
     let applied = asked.operations.len();
     let durability = asked.durability.map_or(plane.durability, Into::into);
-    let batch = batch_of(asked.operations, wall_clock_ms())?;
+    let now_ms = now_ms(&plane, &asked.operations).await?;
+    let batch = batch_of(asked.operations, now_ms)?;
     plane.db.write(batch, durability).await?;
     Ok(Json(BatchAnswer { applied }))
 }
