@@ -2,7 +2,7 @@
 //!
 //! 1. The request gets its id: the caller's own where it is a plain one, else ours.
 //! 2. `Host` and `Origin` must be ours, the peer within its rate, the caller known and of the needed role.
-//! 3. A request of the API waits for one of a bounded number of places; probes and metrics need none, so that a full
+//! 3. A request of the API waits for one of a bounded number of places, which its answer keeps until it is sent; probes and metrics need none, so that a full
 //!    house does not look like a dead one.
 //! 4. The handler has a bounded time. A panic of it is answered as 500, and the next request goes on.
 //! 5. The answer gets the id; a problem gets its body; both are counted and logged.
@@ -11,10 +11,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::access::{self, Credentials};
@@ -165,13 +168,12 @@ fn check_names(plane: &Plane, request: &Request) -> Result<(), Problem> {
 async fn handle(plane: &Plane, request: Request, next: Next) -> Response {
     let needs_place = request.uri().path().starts_with("/api/");
     let answered = timeout(plane.request_time(), async {
-        let _place = if needs_place {
-            // It fails only once the semaphore is closed, which it never is.
-            plane.places.acquire().await.ok()
-        } else {
-            None
-        };
-        next.run(request).await
+        if !needs_place {
+            return next.run(request).await;
+        }
+        // It fails only once the semaphore is closed, which it never is.
+        let place = Arc::clone(&plane.places).acquire_owned().await.ok();
+        holding(place, next.run(request).await)
     });
     answered.await.unwrap_or_else(|_| {
         Problem::new(
@@ -182,6 +184,38 @@ async fn handle(plane: &Plane, request: Request, next: Next) -> Response {
         .again_after(BUSY_AGAIN_S)
         .into_response()
     })
+}
+
+/// Bytes of an answer, and the place that is given back with the last of them.
+struct Held {
+    bytes: Bytes,
+    _place: Arc<Option<OwnedSemaphorePermit>>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The response, whose bytes hold the place for as long as they are in memory: a body is dropped once its bytes wait to be
+/// sent, and those of a slow client would be bounded by nothing.
+fn holding(place: Option<OwnedSemaphorePermit>, response: Response) -> Response {
+    let bytes = response.body().size_hint().exact();
+    if bytes == Some(0) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    if let Some(bytes) = bytes {
+        // The body made below does not tell.
+        head.headers.entry(header::CONTENT_LENGTH).or_insert(bytes.into());
+    }
+    let place = Arc::new(place);
+    let frames = body.into_data_stream().map(move |frame| {
+        let place = Arc::clone(&place);
+        frame.map(|bytes| Bytes::from_owner(Held { bytes, _place: place }))
+    });
+    Response::from_parts(head, Body::from_stream(frames))
 }
 
 /// The answer to a panic of a handler, which the panic's own message has told on standard error.
@@ -198,6 +232,28 @@ pub fn panicked(plane: &Plane) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A place was given back when the handler returned: any number of answers, each as large as a value, then waited in
+    /// memory for clients that did not read them.
+    #[test]
+    fn an_answer_keeps_its_place_until_its_bytes_are_gone() {
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().ok();
+        let answer = holding(place, "value".into_response());
+        assert_eq!(answer.headers()[header::CONTENT_LENGTH], "5");
+        let mut frames = answer.into_body().into_data_stream();
+        let bytes = futures_lite::future::block_on(frames.next()).unwrap().unwrap();
+        drop(frames);
+        assert_eq!(
+            (bytes.as_ref(), places.available_permits()),
+            (b"value".as_slice(), 0)
+        );
+        drop(bytes);
+        assert_eq!(places.available_permits(), 1);
+        let place = Arc::clone(&places).try_acquire_owned().ok();
+        let _empty = holding(place, StatusCode::NO_CONTENT.into_response());
+        assert_eq!(places.available_permits(), 1);
+    }
 
     #[test]
     fn only_plain_ids_are_taken_from_callers() {

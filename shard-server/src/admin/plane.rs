@@ -32,8 +32,8 @@ pub struct Plane {
     pub rate: Rate,
     /// By whom.
     pub authorizer: Box<dyn Authorizer>,
-    /// Places for requests that are worked on.
-    pub places: Semaphore,
+    /// Places for requests that are worked on and for answers that are not sent yet.
+    pub places: Arc<Semaphore>,
     /// What it counts.
     pub counts: Counts,
     /// Whether the server takes clients: from when it listens until it drains.
@@ -121,7 +121,7 @@ impl Plane {
             durability: server.settings.durability,
             hosts: Hosts::new(limits.bind, &limits.hosts, &limits.cors_origins),
             rate: Rate::new(limits.rate_per_s, limits.rate_burst),
-            places: Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)),
+            places: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
             counts: Counts::default(),
             ready: AtomicBool::new(false),
             last_request: AtomicU64::new(0),
