@@ -1,7 +1,8 @@
 //! The life of the server process: open, say where, wait for a signal, drain, close.
 
 use std::fmt::Display;
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -99,14 +100,16 @@ fn start_admin(
     ));
     let port = config.admin.port.unwrap_or(DEFAULT_PORT);
     let address = SocketAddr::new(config.admin.bind, port);
-    match (admin::start(plane, address, &config.tls), config.admin.port) {
-        (Err(why), None) => {
+    match TcpListener::bind(address) {
+        Ok(listener) => admin::start(plane, listener, &config.tls).map(Some),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && config.admin.port.is_none() => {
             say(format_args!(
-                "warning: {why}; going on without it: no REST, metrics or health; to mend it: --admin-port, or --no-admin"
+                "warning: the admin plane: listening on {address}: {error}; going on without it: no REST, metrics or \
+                 health; to mend it: --admin-port, or --no-admin"
             ));
             Ok(None)
         }
-        (started, _) => started.map(Some),
+        Err(error) => Err(format!("the admin plane: listening on {address}: {error}")),
     }
 }
 

@@ -5,7 +5,6 @@
 //! restarts the server. So it guards what matters, and not merely the thread that sends it.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use corelane::api::Db;
@@ -32,8 +31,9 @@ fn tell(state: &[NotifyState<'_>]) {
 /// Sends signs of life until it is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
-    end: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Its thread ends once this is gone. It is not waited for: a sign asks every core, and a core that hangs, which is what
+    /// the watchdog is there for, must not keep the process from draining.
+    _end: Sender<()>,
 }
 
 impl Watchdog {
@@ -57,7 +57,7 @@ impl Watchdog {
 
     fn every(interval: Duration, sign: impl Fn() + Send + 'static) -> Result<Self, String> {
         let (end, ended) = channel();
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("corelane-watchdog".to_owned())
             .spawn(move || {
                 while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
@@ -65,20 +65,7 @@ impl Watchdog {
                 }
             })
             .map_err(|error| format!("starting the watchdog's thread: {error}"))?;
-        Ok(Self {
-            end: Some(end),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.end.take();
-        if let Some(thread) = self.thread.take() {
-            // A panic of it has told its story on standard error.
-            let _panicked = thread.join();
-        }
+        Ok(Self { _end: end })
     }
 }
 

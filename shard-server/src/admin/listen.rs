@@ -44,7 +44,6 @@ pub struct Running {
     plane: Arc<Plane>,
     handle: Handle<SocketAddr>,
     tls: Option<(RustlsConfig, Tls)>,
-    runtime: tokio::runtime::Handle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,8 +61,7 @@ impl Running {
         let Some((config, tls)) = &self.tls else {
             return Ok(());
         };
-        let fresh = self.runtime.block_on(certificates(tls))?;
-        config.reload_from_config(fresh.get_inner());
+        config.reload_from_config(certificates(tls)?);
         Ok(())
     }
 
@@ -87,13 +85,12 @@ impl Drop for Running {
     }
 }
 
-/// Starts the plane: binds its address, then serves it on a thread of its own.
+/// Starts the plane: serves what comes to `listener` on a thread of its own.
 ///
 /// # Errors
-/// Why it cannot listen, or which certificate cannot be used.
-pub fn start(plane: Arc<Plane>, address: SocketAddr, tls: &Tls) -> Result<Running, String> {
-    let told = |error: io::Error| format!("the admin plane: listening on {address}: {error}");
-    let listener = TcpListener::bind(address).map_err(told)?;
+/// Why the thread cannot be started, or which certificate cannot be used.
+pub fn start(plane: Arc<Plane>, listener: TcpListener, tls: &Tls) -> Result<Running, String> {
+    let told = |error: io::Error| format!("the admin plane: making its listener ready: {error}");
     listener.set_nonblocking(true).map_err(told)?;
     let address = listener.local_addr().map_err(told)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,9 +98,7 @@ pub fn start(plane: Arc<Plane>, address: SocketAddr, tls: &Tls) -> Result<Runnin
         .build()
         .map_err(|error| format!("the admin plane: starting its runtime: {error}"))?;
     let tls = if plane.limits.tls {
-        // The provider may have been chosen by the data plane already; it is the same.
-        let _chosen = rustls::crypto::ring::default_provider().install_default();
-        Some((runtime.block_on(certificates(tls))?, tls.clone()))
+        Some((RustlsConfig::from_config(certificates(tls)?), tls.clone()))
     } else {
         None
     };
@@ -111,7 +106,6 @@ pub fn start(plane: Arc<Plane>, address: SocketAddr, tls: &Tls) -> Result<Runnin
         address,
         handle: Handle::new(),
         tls,
-        runtime: runtime.handle().clone(),
         thread: None,
         plane,
     };
@@ -164,22 +158,13 @@ fn tuned<A>(server: axum_server::Server<SocketAddr, A>) -> axum_server::Server<S
     server
 }
 
-/// Certificate and key, read from their files, for HTTP/1.1 alone: what bounds the cost of a connection here, such as the
-/// time of a request's head, is of that protocol.
-async fn certificates(tls: &Tls) -> Result<RustlsConfig, String> {
-    let Some((cert, key)) = tls.cert.as_deref().zip(tls.key.as_deref()) else {
-        return Err("the admin plane: TLS needs tls.cert and tls.key".to_owned());
-    };
-    let read = RustlsConfig::from_pem_file(cert, key).await.map_err(|error| {
-        format!(
-            "the admin plane: using the certificate {} with the key {}: {error}",
-            cert.display(),
-            key.display()
-        )
-    })?;
-    let mut config = rustls::ServerConfig::clone(&read.get_inner());
+/// What the data plane's files say, client_ca among them, for HTTP/1.1 alone: what bounds the cost of a connection here,
+/// such as the time of a request's head, is of that protocol.
+fn certificates(tls: &Tls) -> Result<Arc<rustls::ServerConfig>, String> {
+    let read = crate::tls::Tls::load(tls.clone()).map_err(|why| format!("the admin plane: {why}"))?;
+    let mut config = rustls::ServerConfig::clone(&read.current());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(RustlsConfig::from_config(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 /// Takes connections as long as there are places for them.
@@ -289,6 +274,8 @@ impl AsyncWrite for Placed {
 mod tests {
     use std::future::poll_fn;
 
+    use rustls::pki_types::pem::PemObject as _;
+
     use super::*;
 
     /// A client that asked for a large answer and read none of it held the answer's memory and a place among the
@@ -323,5 +310,54 @@ mod tests {
             drop(placed);
             assert_eq!(connections.places.available_permits(), 1);
         });
+    }
+
+    /// What a client that shows no certificate comes to with these files.
+    fn handshake(tls: &Tls) -> Result<(), rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        let cert = rustls::pki_types::CertificateDer::from_pem_file(tls.cert.as_ref().unwrap()).unwrap();
+        roots.add(cert).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut server = rustls::ServerConnection::new(certificates(tls).unwrap()).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut sent = Vec::new();
+            client.write_tls(&mut sent).unwrap();
+            server.read_tls(&mut sent.as_slice()).unwrap();
+            server.process_new_packets()?;
+            let mut sent = Vec::new();
+            server.write_tls(&mut sent).unwrap();
+            client.read_tls(&mut sent.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    /// With `tls.client_ca` the data plane asked clients for a certificate and the admin plane, of the same files, took
+    /// anybody.
+    #[test]
+    fn a_client_without_a_certificate_is_refused_where_one_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = crate::tls::tests::made();
+        let place = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            #[expect(clippy::disallowed_methods, reason = "the operator's own files, in a test")]
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let mut tls = Tls {
+            cert: place("cert.pem", &cert),
+            key: place("key.pem", &key),
+            ..Tls::default()
+        };
+        assert_eq!(handshake(&tls), Ok(()));
+        tls.client_ca.clone_from(&tls.cert);
+        assert_eq!(handshake(&tls), Err(rustls::Error::NoCertificatesPresented));
     }
 }
