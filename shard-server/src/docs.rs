@@ -1,12 +1,12 @@
 //! Documentation made of the command line's own description: completions for shells, manual pages.
 
-use std::io;
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::options::Cli;
+use crate::tools::print;
 
 /// The whole command line.
 fn described() -> clap::Command {
@@ -15,8 +15,9 @@ fn described() -> clap::Command {
 
 /// Prints the completions of a shell on standard output.
 pub fn completions(shell: Shell) {
-    // Writing panics where nobody reads, and then nobody minds.
-    clap_complete::generate(shell, &mut described(), "corelane", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut described(), "corelane", &mut script);
+    print(String::from_utf8_lossy(&script));
 }
 
 /// Prints the manual page of the whole, or writes a page a command into a directory.
@@ -25,9 +26,12 @@ pub fn completions(shell: Shell) {
 /// What could not be written, where, and why.
 pub fn man(dir: Option<&Path>) -> Result<(), String> {
     let Some(dir) = dir else {
-        return clap_mangen::Man::new(described())
-            .render(&mut io::stdout())
-            .map_err(|error| format!("printing the manual page: {error}"));
+        let mut page = Vec::new();
+        clap_mangen::Man::new(described())
+            .render(&mut page)
+            .map_err(|error| format!("making the manual page: {error}"))?;
+        print(String::from_utf8_lossy(&page));
+        return Ok(());
     };
     #[expect(
         clippy::disallowed_methods,

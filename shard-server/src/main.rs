@@ -6,11 +6,12 @@ use clap::Parser as _;
 use corelane_server::admin;
 use corelane_server::options::{Cli, Command};
 use corelane_server::serve::serve;
+use corelane_server::tools::print;
 
-fn main() -> ExitCode {
-    // A core that panics has met a bug and can neither serve nor close. Ending at once is safe, as after `kill -9`:
-    // everything acknowledged is on stable storage; going on would leave its clients hanging. A request of the admin
-    // plane that panics is answered as such, and keeps no core from anything.
+/// A core that panics has met a bug and can neither serve nor close. Ending at once is safe, as after `kill -9`: everything
+/// acknowledged is on stable storage; going on would leave its clients hanging. A request of the admin plane that panics on
+/// the plane's own thread is answered as such, and keeps no core from anything.
+fn end_with_the_first_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
@@ -18,9 +19,15 @@ fn main() -> ExitCode {
             std::process::abort();
         }
     }));
+}
+
+fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
-        Command::Serve(flags) => flags.load().and_then(|loaded| serve(&loaded)),
-        Command::Config(command) => command.run().map(|text| print!("{text}")),
+        Command::Serve(flags) => {
+            end_with_the_first_panic();
+            flags.load().and_then(|loaded| serve(&loaded))
+        }
+        Command::Config(command) => command.run().map(print),
         Command::Tool(tool) => return tool.run(),
     };
     match outcome {

@@ -1,5 +1,7 @@
 //! The tools that come in the same binary as the server. Each runs in a process of its own and ends with a status.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +48,12 @@ pub enum UserCommand {
     Hash,
 }
 
+/// Prints a text on standard output. A reader that has gone away, as `head` does, does not matter.
+pub fn print(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _gone = write!(out, "{text}").and_then(|()| out.flush());
+}
+
 impl Tool {
     /// Runs it; the status to end with.
     pub fn run(self) -> ExitCode {
@@ -60,7 +68,7 @@ impl Tool {
             Self::Man { dir } => docs::man(dir.as_deref()),
             Self::User(UserCommand::Hash) => secret::read("Secret: ")
                 .and_then(|secret| hash_secret(&secret))
-                .map(|hash| println!("{hash}")),
+                .map(|hash| print(format_args!("{hash}\n"))),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,7 @@ use corelane::io::glommio::available_cores;
 use crate::config::Config;
 use crate::config::flags::ServeFlags;
 use crate::serve::NEEDED;
+use crate::tools::print;
 use finding::Finding;
 use root::Root;
 
@@ -56,11 +57,11 @@ pub fn run(flags: &DoctorFlags) -> ExitCode {
     let findings = examine(&Root::new("/"), &config);
     if flags.json {
         let text = serde_json::to_string_pretty(&findings).expect("texts can always be written as JSON");
-        println!("{text}");
+        print(format_args!("{text}\n"));
     } else if flags.fix_hints {
-        print!("{}", finding::hints(&findings));
+        print(finding::hints(&findings));
     } else {
-        print!("{}", finding::report(&findings));
+        print(finding::report(&findings));
     }
     ExitCode::from(finding::worst(&findings).status())
 }
