@@ -6,7 +6,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use corelane::shard::histogram::Histogram as Measured;
+use corelane::api::Histogram as Measured;
 
 use crate::telemetry::Histogram;
 

@@ -2,9 +2,7 @@
 
 use std::fmt::Error;
 
-use corelane::api::ShardStats;
-use corelane::shard::histogram::Histogram;
-use corelane::shard::stats::StallCause;
+use corelane::api::{Histogram, ShardStats, StallCause};
 use prometheus_client::registry::Unit;
 
 use super::families::{Families, Labels, seconds};
