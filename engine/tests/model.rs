@@ -14,7 +14,6 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corelane::ErrorKind;
 use corelane::api::{Batch, Db, Decision, Durability, Options};
@@ -24,7 +23,7 @@ use corelane::io::sim::{Rng, SimDisk, SimMachine, run};
 use futures_lite::future::block_on;
 use futures_util::future::join_all;
 
-use common::{open, small};
+use common::{each_seed, open, small};
 
 /// Seeds of the simulator in CI.
 const SEEDS: u64 = 150;
@@ -375,21 +374,7 @@ fn simulated(seed: u64) {
 
 #[test]
 fn random_operations_agree_with_a_map_in_the_simulator() {
-    let env = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    let seeds = match env("CORELANE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..env("CORELANE_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| simulated(seed))) {
-            eprintln!("replay with CORELANE_SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    each_seed(SEEDS, simulated);
 }
 
 #[test]

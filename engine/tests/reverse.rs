@@ -9,12 +9,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use common::{DIR, small};
+use common::{DIR, each_seed, small};
 use corelane::api::{Answer, Batch, Core, Db, Durability, Op, Page, ScanRange, Service, Snapshot, launch};
 use corelane::io::sim::{OpKind, Rng, SimDisk, run};
 use corelane::io::{Class, Io};
@@ -225,21 +224,7 @@ fn compare(seed: u64) {
 
 #[test]
 fn a_scan_backwards_is_the_same_scan_forwards_reversed() {
-    let env = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    let seeds = match env("CORELANE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..env("CORELANE_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| compare(seed))) {
-            eprintln!("replay with CORELANE_SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    each_seed(SEEDS, compare);
 }
 
 #[test]

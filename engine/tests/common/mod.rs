@@ -29,6 +29,26 @@ pub fn small(cores: usize, shards: u16) -> Options {
     options
 }
 
+/// Runs each of the first `seeds` seeds, or as many as `CORELANE_SEEDS` says, or the one that `CORELANE_SEED` names. One that
+/// panics is named, so that it can be replayed.
+pub fn each_seed(seeds: u64, run: impl Fn(u64)) {
+    let env = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().expect("a number"))
+    };
+    let seeds = match env("CORELANE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..env("CORELANE_SEEDS").unwrap_or(seeds),
+    };
+    for seed in seeds {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            eprintln!("replay with CORELANE_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 /// Opens a database on a simulated machine's cores.
 pub async fn open(machine: &SimMachine, options: Options) -> Result<Db> {
     let (db, seats) = launch(Path::new(DIR), options)?;

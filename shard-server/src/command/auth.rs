@@ -172,26 +172,18 @@ pub async fn hello_done<S: Store>(
 
 /// Describes the server.
 fn greet(session: &Session, out: &mut Vec<u8>) {
-    let text = |out: &mut Vec<u8>, key: &str, value: &str| {
-        reply::bulk(out, key.as_bytes());
-        reply::bulk(out, value.as_bytes());
-    };
-    let number = |out: &mut Vec<u8>, key: &str, value: i64| {
-        reply::bulk(out, key.as_bytes());
-        reply::integer(out, value);
-    };
     reply::map(out, 7, session.protocol);
-    text(out, "server", "corelane");
-    text(out, "version", super::server::REDIS_VERSION);
-    number(
+    reply::text_entry(out, "server", "corelane");
+    reply::text_entry(out, "version", super::server::REDIS_VERSION);
+    reply::number_entry(
         out,
         "proto",
         if session.protocol == Protocol::Resp2 { 2 } else { 3 },
     );
-    number(out, "id", i64::try_from(session.id).unwrap_or(i64::MAX));
+    reply::number_entry(out, "id", i64::try_from(session.id).unwrap_or(i64::MAX));
     let mode = if session.own_core { "cluster" } else { "standalone" };
-    text(out, "mode", mode);
-    text(out, "role", "master");
+    reply::text_entry(out, "mode", mode);
+    reply::text_entry(out, "role", "master");
     reply::bulk(out, b"modules");
     reply::array(out, 0);
 }

@@ -229,14 +229,6 @@ fn slots(call: &mut Call<'_>, topology: &Topology) -> Result<(), Failure> {
 
 fn shards(call: &mut Call<'_>, topology: &Topology) -> Result<(), Failure> {
     let (out, protocol) = (&mut *call.out, call.session.protocol);
-    let text = |out: &mut Vec<u8>, key: &str, value: &str| {
-        reply::bulk(out, key.as_bytes());
-        reply::bulk(out, value.as_bytes());
-    };
-    let number = |out: &mut Vec<u8>, key: &str, value: i64| {
-        reply::bulk(out, key.as_bytes());
-        reply::integer(out, value);
-    };
     reply::array(out, topology.nodes().len());
     for node in topology.nodes() {
         reply::map(out, 2, protocol);
@@ -249,13 +241,13 @@ fn shards(call: &mut Call<'_>, topology: &Topology) -> Result<(), Failure> {
         reply::bulk(out, b"nodes");
         reply::array(out, 1);
         reply::map(out, 7, protocol);
-        text(out, "id", &node.name);
-        number(out, "port", i64::from(node.port));
-        text(out, "ip", &node.host);
-        text(out, "endpoint", &node.host);
-        text(out, "role", "master");
-        number(out, "replication-offset", 0);
-        text(out, "health", "online");
+        reply::text_entry(out, "id", &node.name);
+        reply::number_entry(out, "port", i64::from(node.port));
+        reply::text_entry(out, "ip", &node.host);
+        reply::text_entry(out, "endpoint", &node.host);
+        reply::text_entry(out, "role", "master");
+        reply::number_entry(out, "replication-offset", 0);
+        reply::text_entry(out, "health", "online");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use corelane::api::Durability;
 
-use super::subcommand::{Container, Subcommand};
+use super::subcommand::{Container, keyless};
 use super::table::{ADMIN, spec};
 use super::{Action, Call, Failure, Keys, Spec};
 use crate::config::log::Level;
@@ -24,50 +24,36 @@ pub static COMMANDS: &[Spec] = &[spec(
     config,
 )];
 
-const fn part(
-    name: &'static str,
-    arity: i32,
-    usage: &'static str,
-    summary: &'static str,
-    run: fn(&mut Call<'_>) -> Result<Action, Failure>,
-) -> Subcommand {
-    Subcommand {
-        name,
-        arity,
-        flags: ADMIN,
-        keys: Keys::NONE,
-        usage,
-        summary,
-        run,
-    }
-}
-
 /// `CONFIG` and its parts.
 pub const CONTAINER: Container = Container {
     name: "config",
     subcommands: &[
-        part(
+        keyless(
+            ADMIN,
             "get",
             -3,
             "GET <pattern> [<pattern> ...]",
             "Returns the settings whose names match, and their values.",
             get,
         ),
-        part(
+        keyless(
+            ADMIN,
             "set",
             -4,
             "SET <setting> <value> [<setting> <value> ...]",
             "Changes settings until the server ends, all of them or none.",
             set,
         ),
-        part(
+        keyless(
+            ADMIN,
             "resetstat",
             2,
             "RESETSTAT",
             "Begins the counts that INFO shows anew.",
             reset_stat,
         ),
-        part(
+        keyless(
+            ADMIN,
             "rewrite",
             2,
             "REWRITE",

@@ -1,7 +1,7 @@
 //! `COMMAND`: what clients and their libraries ask about the commands.
 
 use super::facts::{categories, key_flags};
-use super::subcommand::{self, Container, Subcommand};
+use super::subcommand::{self, Container, Subcommand, keyless};
 use super::table::{STALE, spec};
 use super::{Action, Call, Failure, Keys, Spec, table, takes};
 use crate::glob::{Budget, matches};
@@ -19,58 +19,52 @@ pub static COMMANDS: &[Spec] = &[spec(
     command,
 )];
 
-const fn part(
-    name: &'static str,
-    arity: i32,
-    usage: &'static str,
-    summary: &'static str,
-    run: fn(&mut Call<'_>) -> Result<Action, Failure>,
-) -> Subcommand {
-    Subcommand {
-        name,
-        arity,
-        flags: STALE,
-        keys: Keys::NONE,
-        usage,
-        summary,
-        run,
-    }
-}
-
 /// `COMMAND` and its parts.
 pub const CONTAINER: Container = Container {
     name: "command",
     subcommands: &[
-        part("count", 2, "COUNT", "Returns how many commands there are.", count),
-        part(
+        keyless(
+            STALE,
+            "count",
+            2,
+            "COUNT",
+            "Returns how many commands there are.",
+            count,
+        ),
+        keyless(
+            STALE,
             "docs",
             -2,
             "DOCS [<command> ...]",
             "Returns what commands are for.",
             docs,
         ),
-        part(
+        keyless(
+            STALE,
             "getkeys",
             -4,
             "GETKEYS <command> <arg> [<arg> ...]",
             "Returns the keys of a whole command.",
             |call| keys(call, false),
         ),
-        part(
+        keyless(
+            STALE,
             "getkeysandflags",
             -4,
             "GETKEYSANDFLAGS <command> <arg> [<arg> ...]",
             "Returns the keys of a whole command, each with what is done to it.",
             |call| keys(call, true),
         ),
-        part(
+        keyless(
+            STALE,
             "info",
             -2,
             "INFO [<command> ...]",
             "Returns the shape of commands: arguments, flags, keys.",
             infos,
         ),
-        part(
+        keyless(
+            STALE,
             "list",
             -2,
             "LIST [FILTERBY (ACLCAT <category> | MODULE <module> | PATTERN <pattern>)]",
@@ -293,10 +287,8 @@ fn docs(call: &mut Call<'_>) -> Result<Action, Failure> {
 }
 
 fn doc(out: &mut Vec<u8>, summary: &str, group: &str) {
-    for (key, value) in [("summary", summary), ("group", group)] {
-        reply::bulk(out, key.as_bytes());
-        reply::bulk(out, value.as_bytes());
-    }
+    reply::text_entry(out, "summary", summary);
+    reply::text_entry(out, "group", group);
 }
 
 /// The keys of the command that stands behind `COMMAND GETKEYS`.

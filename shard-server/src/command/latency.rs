@@ -1,7 +1,7 @@
 //! `LATENCY`: how long commands take, as histograms. The monitor of single events that Redis has beside it is not there:
 //! its subcommands answer as a Redis does whose monitor is off.
 
-use super::subcommand::{Container, Subcommand};
+use super::subcommand::{Container, keyless};
 use super::table::{ADMIN, spec};
 use super::{Action, Call, Failure, Keys, Spec, table};
 use crate::resp::{Protocol, reply};
@@ -18,40 +18,45 @@ pub static COMMANDS: &[Spec] = &[spec(
     latency,
 )];
 
-const fn part(
-    name: &'static str,
-    arity: i32,
-    usage: &'static str,
-    summary: &'static str,
-    run: fn(&mut Call<'_>) -> Result<Action, Failure>,
-) -> Subcommand {
-    Subcommand {
-        name,
-        arity,
-        flags: ADMIN,
-        keys: Keys::NONE,
-        usage,
-        summary,
-        run,
-    }
-}
-
 /// `LATENCY` and its parts.
 pub const CONTAINER: Container = Container {
     name: "latency",
     subcommands: &[
-        part("doctor", 2, "DOCTOR", "Says where to look for slowness.", doctor),
-        part("graph", 3, "GRAPH <event>", "Has no events to draw.", graph),
-        part("history", 3, "HISTORY <event>", "Has no events to list.", none),
-        part("latest", 2, "LATEST", "Has no events to list.", none),
-        part(
+        keyless(
+            ADMIN,
+            "doctor",
+            2,
+            "DOCTOR",
+            "Says where to look for slowness.",
+            doctor,
+        ),
+        keyless(
+            ADMIN,
+            "graph",
+            3,
+            "GRAPH <event>",
+            "Has no events to draw.",
+            graph,
+        ),
+        keyless(
+            ADMIN,
+            "history",
+            3,
+            "HISTORY <event>",
+            "Has no events to list.",
+            none,
+        ),
+        keyless(ADMIN, "latest", 2, "LATEST", "Has no events to list.", none),
+        keyless(
+            ADMIN,
             "reset",
             -2,
             "RESET [<event> ...]",
             "Has no events to forget.",
             reset,
         ),
-        part(
+        keyless(
+            ADMIN,
             "histogram",
             -2,
             "HISTOGRAM [<command> ...]",

@@ -1,6 +1,6 @@
 //! `MEMORY`: what keys and the server take.
 
-use super::subcommand::{Container, Subcommand};
+use super::subcommand::{Container, Subcommand, keyless};
 use super::table::{READ_MANY, STALE, spec};
 use super::{Action, Call, Failure, Keys, Spec};
 use crate::query::{Aspect, Query};
@@ -18,37 +18,24 @@ pub static COMMANDS: &[Spec] = &[spec(
     memory,
 )];
 
-const fn part(
-    name: &'static str,
-    usage: &'static str,
-    summary: &'static str,
-    run: fn(&mut Call<'_>) -> Result<Action, Failure>,
-) -> Subcommand {
-    Subcommand {
-        name,
-        arity: 2,
-        flags: STALE,
-        keys: Keys::NONE,
-        usage,
-        summary,
-        run,
-    }
-}
-
 /// `MEMORY` and its parts.
 pub const CONTAINER: Container = Container {
     name: "memory",
     subcommands: &[
-        part("doctor", "DOCTOR", "Says where to look.", doctor),
-        part(
+        keyless(STALE, "doctor", 2, "DOCTOR", "Says where to look.", doctor),
+        keyless(
+            STALE,
             "malloc-stats",
+            2,
             "MALLOC-STATS",
             "Has nothing to tell.",
             malloc_stats,
         ),
-        part("purge", "PURGE", "Has nothing to do.", purge),
-        part(
+        keyless(STALE, "purge", 2, "PURGE", "Has nothing to do.", purge),
+        keyless(
+            STALE,
             "stats",
+            2,
             "STATS",
             "Returns what is held in memory, by what holds it.",
             stats,

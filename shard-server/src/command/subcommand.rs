@@ -25,6 +25,26 @@ pub struct Subcommand {
     pub run: fn(&mut Call<'_>) -> Result<Action, Failure>,
 }
 
+/// A subcommand that names no keys.
+pub const fn keyless(
+    flags: &'static [&'static str],
+    name: &'static str,
+    arity: i32,
+    usage: &'static str,
+    summary: &'static str,
+    run: fn(&mut Call<'_>) -> Result<Action, Failure>,
+) -> Subcommand {
+    Subcommand {
+        name,
+        arity,
+        flags,
+        keys: Keys::NONE,
+        usage,
+        summary,
+        run,
+    }
+}
+
 /// A command of subcommands.
 #[derive(Debug, Clone, Copy)]
 pub struct Container {

@@ -44,6 +44,18 @@ pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     end(out);
 }
 
+/// An entry of a map: its key, and a text.
+pub fn text_entry(out: &mut Vec<u8>, key: &str, value: &str) {
+    bulk(out, key.as_bytes());
+    bulk(out, value.as_bytes());
+}
+
+/// An entry of a map: its key, and a number.
+pub fn number_entry(out: &mut Vec<u8>, key: &str, value: i64) {
+    bulk(out, key.as_bytes());
+    integer(out, value);
+}
+
 /// The prefix of a bulk whose bytes and line end follow on their own.
 pub fn bulk_start(out: &mut Vec<u8>, bytes: usize) {
     line(out, b'$', bytes);
