@@ -6,13 +6,17 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::time::Instant;
 
-use super::problem::Problem;
+use super::failures::Failures;
+use super::problem::{BUSY_AGAIN_S, Problem};
 use crate::auth;
+use crate::command::Failure;
 use crate::config::Role;
 use crate::server::Server;
 
@@ -26,11 +30,9 @@ pub struct Credentials {
 }
 
 impl fmt::Debug for Credentials {
-    /// Without the secret.
+    /// Without the secret, and without the name, which may be a secret in the wrong place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
@@ -43,6 +45,8 @@ pub enum Identity {
     User(Role),
     /// Nobody: credentials are missing or wrong.
     Nobody,
+    /// Whoever it is: too many secrets wait to be checked, and nobody looked at this one.
+    Unchecked,
 }
 
 /// What an [`Authorizer`] answers, in time.
@@ -66,12 +70,29 @@ impl Authorizer for NoUsers {
 
 /// The authorizer over the users of the configuration, the same as of the data plane.
 #[derive(Debug)]
-pub struct KnownUsers(Arc<Server>);
+pub struct KnownUsers {
+    server: Arc<Server>,
+    failures: Failures,
+    /// What failures' times are counted from.
+    started: Instant,
+}
 
 impl KnownUsers {
     /// The users of a server.
     pub fn of(server: Arc<Server>) -> Self {
-        Self(server)
+        Self {
+            server,
+            failures: Failures::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Tells the log of a failure. How long the peer waits for the news of it: longer each time, as on the data plane.
+    fn failed(&self, user: &str, peer: IpAddr) -> Duration {
+        let failures = self.failures.note(peer, self.started.elapsed());
+        let user = self.server.auth().name_to_tell(user.as_bytes());
+        tracing::warn!(%peer, user, failures, "admin plane: credentials are wrong");
+        auth::delay(failures)
     }
 }
 
@@ -82,11 +103,13 @@ impl Authorizer for KnownUsers {
             let Some(Credentials { user, secret }) = credentials else {
                 return Identity::Nobody;
             };
-            match self.0.auth().verify(user.as_bytes(), secret.as_bytes()).await {
+            let auth = self.server.auth();
+            match auth.verify(user.as_bytes(), secret.as_bytes()).await {
                 Ok(known) => Identity::User(known.role),
+                // Nobody looked at the secret: it was not wrong.
+                Err(failure) if failure == Failure::BUSY_AUTH => Identity::Unchecked,
                 Err(_) => {
-                    tracing::warn!(%peer, user, "admin plane: credentials are wrong");
-                    tokio::time::sleep(auth::delay(1)).await;
+                    tokio::time::sleep(self.failed(&user, peer)).await;
                     Identity::Nobody
                 }
             }
@@ -154,7 +177,7 @@ pub fn needed(method: &Method, path: &str) -> Option<Role> {
 /// Whether a caller may do what needs `needed`.
 ///
 /// # Errors
-/// 401 for nobody in particular, 403 for a user of a lesser role.
+/// 401 for nobody in particular, 403 for a user of a lesser role, 503 for one whose secret could not be checked yet.
 pub fn may(identity: Identity, needed: Option<Role>) -> Result<(), Problem> {
     match (needed, identity) {
         (None, _) | (_, Identity::Everybody) => Ok(()),
@@ -169,6 +192,12 @@ pub fn may(identity: Identity, needed: Option<Role>) -> Result<(), Problem> {
             "unauthorized",
             "credentials are missing or wrong; send Authorization: Basic or Bearer",
         )),
+        (Some(_), Identity::Unchecked) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many secrets are being checked, and this one was not looked at; try again",
+        )
+        .again_after(BUSY_AGAIN_S)),
     }
 }
 
@@ -200,19 +229,74 @@ mod tests {
         assert_eq!(credentials(&HeaderMap::new()), Ok(None));
     }
 
-    #[test]
-    fn the_users_of_the_data_plane_are_those_of_this_one() {
-        let users = vec![crate::config::User {
+    /// One user.
+    fn users() -> crate::config::Users {
+        vec![crate::config::User {
             name: "ops".to_owned(),
             role: Role::Write,
             secret_hash: auth::hash_secret("right").unwrap(),
-        }];
-        let server = Arc::new(crate::testing::server().with_auth(auth::Auth::new(&users).unwrap()));
-        let known = for_server(&server);
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        }]
+    }
+
+    fn server_with(auth: auth::Auth) -> Arc<Server> {
+        Arc::new(crate::testing::server().with_auth(auth))
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// While the pool that checks secrets was full, a right secret was answered 401: clients took it for wrong and gave it
+    /// up, and operators rotated secrets that were fine.
+    #[test]
+    fn a_secret_that_could_not_be_checked_is_not_called_wrong() {
+        let known = for_server(&server_with(auth::Auth::busy(&users())));
+        let credentials = Credentials {
+            user: "ops".to_owned(),
+            secret: "right".to_owned(),
+        };
+        let peer = [127, 0, 0, 1].into();
+        let identity = runtime().block_on(known.identify(Some(credentials), peer));
+        let problem = may(identity, Some(Role::Read)).unwrap_err();
+        assert_eq!((problem.status.as_u16(), problem.kind), (503, "busy"));
+        assert_eq!(problem.retry_after_s, Some(BUSY_AGAIN_S));
+    }
+
+    /// Every failure cost the same short wait: whoever guessed over HTTP could go on as fast as it had begun.
+    #[test]
+    fn whoever_fails_again_waits_longer_and_others_do_not() {
+        let known = KnownUsers::of(server_with(auth::Auth::new(&users()).unwrap()));
+        let wait = |n: u8| known.failed("ops", [127, 0, 0, n].into());
+        for failures in 1..=9 {
+            assert_eq!(wait(1), auth::delay(failures));
+        }
+        assert_eq!(wait(2), auth::delay(1));
+    }
+
+    /// The log named whatever stood in the user's place, and that is often a secret.
+    #[test]
+    fn the_log_names_no_user_that_is_none() {
+        let known = KnownUsers::of(server_with(auth::Auth::new(&users()).unwrap()));
+        let told = crate::testing::logged(|| {
+            for user in ["ops", "hunter2"] {
+                known.failed(user, [127, 0, 0, 1].into());
+            }
+        });
+        assert!(
+            told.contains("user=\"ops\"") && told.contains("user=\"(unknown)\""),
+            "{told}"
+        );
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn the_users_of_the_data_plane_are_those_of_this_one() {
+        let server = server_with(auth::Auth::new(&users()).unwrap());
+        let known = for_server(&server);
+        let runtime = runtime();
         let ask = |user: &str, secret: &str| {
             let credentials = Credentials {
                 user: user.to_owned(),

@@ -12,7 +12,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 const MAX_PEERS: usize = 10_000;
 
 /// Under which the peers that find no place in the table are counted together.
-const EVERYBODY_ELSE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+pub(super) const EVERYBODY_ELSE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The limiter; it lets everybody pass where there is no limit.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Rate {
 
 /// Whom an address is counted under: itself, or in IPv6 its network of 64 bits, within which one peer may choose
 /// addresses as it likes.
-fn network(peer: IpAddr) -> IpAddr {
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,

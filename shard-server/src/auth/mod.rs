@@ -148,6 +148,13 @@ impl Auth {
         name == DEFAULT_USER.as_bytes() || self.find(name).is_some()
     }
 
+    /// A name for a log: itself where a client can have it, and only that there is none such otherwise. What nobody is
+    /// called is often a secret, typed into the wrong place.
+    pub fn name_to_tell<'a>(&self, name: &'a [u8]) -> &'a str {
+        let known = std::str::from_utf8(name).ok().filter(|_| self.knows(name));
+        known.unwrap_or("(unknown)")
+    }
+
     /// Who proves by `secret` to be `name`. Waits for a thread of the pool where the secret was not checked before; no
     /// core is held meanwhile.
     ///
@@ -180,6 +187,16 @@ impl Auth {
             }
             _ => Err(Failure::WRONG_PASS),
         }
+    }
+}
+
+#[cfg(test)]
+impl Auth {
+    /// For these users, while as many secrets wait to be checked as may.
+    pub(crate) fn busy(users: &Users) -> Self {
+        let mut auth = Self::new(users).unwrap();
+        auth.checks.as_mut().unwrap().pool = Pool::full();
+        auth
     }
 }
 
@@ -244,6 +261,14 @@ mod tests {
         assert_eq!(checks(), before);
         block_on(auth.verify(b"ada", b"on")).unwrap_err();
         assert_eq!(checks(), before + 1, "another secret is");
+    }
+
+    #[test]
+    fn only_known_names_are_told() {
+        let auth = Auth::new(&users(&[("ada", Role::Admin, "one")])).unwrap();
+        let told = ["ada", "default", "Ada", "one", ""].map(|name| auth.name_to_tell(name.as_bytes()));
+        assert_eq!(told, ["ada", "default", "(unknown)", "(unknown)", "(unknown)"]);
+        assert_eq!(auth.name_to_tell(b"\xff"), "(unknown)");
     }
 
     #[test]

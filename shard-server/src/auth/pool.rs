@@ -67,6 +67,18 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+impl Pool {
+    /// One whose queue has no room, and never will have.
+    pub(super) fn full() -> Self {
+        let (jobs, queue) = sync_channel(0);
+        // Kept for ever: dropped, it would be a pool that has ended, which is another thing.
+        std::mem::forget(queue);
+        let checks = Arc::default();
+        Self { jobs, checks }
+    }
+}
+
 fn work(queue: &Mutex<Receiver<Job>>, checks: &AtomicU64) {
     loop {
         // Held while it waits: the other threads wait for the lock instead, and each job wakes one.

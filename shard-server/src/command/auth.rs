@@ -44,11 +44,9 @@ pub struct Credentials {
 }
 
 impl std::fmt::Debug for Credentials {
-    /// Without the secret: it must not get into a log.
+    /// Without the secret, and without the name, which may be a secret in the wrong place: neither must get into a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
@@ -86,7 +84,8 @@ pub async fn identify<S: Store>(
             session.failed_auths = session.failed_auths.saturating_add(1);
             let (client, address) = (session.id, session.client.address);
             let failures = session.failed_auths;
-            tracing::warn!(client, %address, failures, "authentication failed");
+            let user = server.auth().name_to_tell(&user);
+            tracing::warn!(client, %address, user, failures, "authentication failed");
             store.sleep(delay(failures)).await;
             Err(failure)
         }
