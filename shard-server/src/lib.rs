@@ -29,6 +29,7 @@ pub mod config;
 pub mod connection;
 pub mod console;
 pub mod cursors;
+pub mod descriptors;
 pub mod docs;
 pub mod doctor;
 #[cfg(any(test, feature = "fuzzing"))]

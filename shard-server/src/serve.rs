@@ -12,7 +12,6 @@ use std::time::Duration;
 use corelane::api::Db;
 use corelane::io::checks;
 use corelane::io::glommio::available_cores;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
@@ -22,6 +21,7 @@ use crate::auth::Auth;
 use crate::config::admin::DEFAULT_PORT;
 use crate::config::storage::Durability;
 use crate::config::{Config, Limits, Loaded};
+use crate::descriptors::{self, Others};
 use crate::log;
 use crate::server::{Server, Settings, TlsDoor};
 use crate::service::RespService;
@@ -37,12 +37,12 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
     let config = &loaded.config;
     let _writing = log::start(&config.log)?;
     let address = config.server.address();
-    let limits = Limits {
-        clients: clients_that_fit(config.limits.clients, raise_open_files())?,
-        ..config.limits.clone()
-    };
     let mut signals = end_signals().map_err(|error| format!("listening for signals: {error}"))?;
     let cores = config.server.core_list()?.unwrap_or_else(available_cores);
+    let limits = Limits {
+        clients: clients(config, cores.len())?,
+        ..config.limits.clone()
+    };
     let memlock_falls_short = check_machine(&config.storage.data_dir, cores.len())?;
     let settings = Settings {
         address,
@@ -77,6 +77,13 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
     let signal = end_signal(&mut signals, &server, admin.as_ref());
     drop(watchdog);
     drain(signal, &db, admin)
+}
+
+/// How many clients are let in: as many as are configured, and as descriptors allow.
+fn clients(config: &Config, cores: usize) -> Result<usize, String> {
+    let shards = config.storage.shards.map_or(cores, usize::from);
+    let others = Others::look(&config.storage.data_dir, shards, cores, config.admin.enabled);
+    descriptors::clients_that_fit(config.limits.clients, descriptors::raise_limit(), &others)
 }
 
 /// Starts the admin plane; `None` where there is none: because it is off, or because its port, which nobody asked for, is
@@ -203,46 +210,6 @@ fn refuse_used(server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-/// Descriptors that tables, logs and rings hold beside those of clients, at least.
-const OTHER_FILES: u64 = 1024;
-
-/// Raises the soft limit on open files to the hard one: every client and every table holds a descriptor. Returns how
-/// many there may be; `None` for as many as wanted.
-fn raise_open_files() -> Option<u64> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
-    if raised.is_ok() { maximum } else { current }
-}
-
-/// How many of `wanted` clients there can be with so many descriptors. Fewer than wanted is said, none is refused.
-fn clients_that_fit(wanted: usize, descriptors: Option<u64>) -> Result<usize, String> {
-    let Some(descriptors) = descriptors else {
-        return Ok(wanted);
-    };
-    let fit = usize::try_from(descriptors.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-    if fit >= wanted {
-        return Ok(wanted);
-    }
-    let needed = wanted as u64 + OTHER_FILES;
-    let mend = format!("to mend it: ulimit -n {needed} (LimitNOFILE={needed} in the systemd unit)");
-    if fit == 0 {
-        return Err(format!(
-            "open files: the limit is {descriptors}, and tables and logs alone may hold {OTHER_FILES}; {mend}"
-        ));
-    }
-    say(format_args!(
-        "warning: open files: the limit is {descriptors}, so that {fit} clients are let in rather than {wanted}; {mend}, \
-         or a smaller --max-clients"
-    ));
-    Ok(fit)
-}
-
 /// Checks without which no database can be opened here; the others cost speed or comfort.
 pub(crate) const NEEDED: [&str; 3] = ["kernel", "io_uring", "direct I/O"];
 /// The check of the limit on locked memory, which health tells again.
@@ -340,7 +307,7 @@ fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db, admin: O
 }
 
 /// One line on standard output; a reader that has gone away does not matter.
-fn say(line: impl Display) {
+pub(crate) fn say(line: impl Display) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
@@ -349,15 +316,6 @@ fn say(line: impl Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clients_are_as_many_as_descriptors_allow() {
-        assert_eq!(clients_that_fit(1000, None), Ok(1000));
-        assert_eq!(clients_that_fit(1000, Some(2024)), Ok(1000));
-        assert_eq!(clients_that_fit(1000, Some(2023)), Ok(999));
-        let why = clients_that_fit(1000, Some(1024)).unwrap_err();
-        assert!(why.contains("ulimit -n 2024"), "{why}");
-    }
 
     #[test]
     fn what_is_needed_is_among_what_is_checked() {

@@ -28,7 +28,7 @@ use crate::config::Tls;
 pub const THREAD_NAME: &str = "corelane-admin";
 
 /// Most connections at once; further ones are closed. Each costs a few KiB while it is idle.
-const MAX_CONNECTIONS: usize = 1024;
+pub const MAX_CONNECTIONS: usize = 1024;
 /// A client that has begun a request's head must end it within this, and send the next request's within this, too.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// A client that takes no byte of its answer for this long is gone: kept, it would hold its place and its answer for ever.
