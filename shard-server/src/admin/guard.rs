@@ -143,6 +143,9 @@ fn check_names(plane: &Plane, request: &Request) -> Result<(), Problem> {
             .get(name)
             .map(|value: &HeaderValue| value.to_str().unwrap_or_default())
     };
+    if request.headers().get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::bad_request("Host is there more than once"));
+    }
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let host = authority
         .or_else(|| text(header::HOST))
@@ -151,11 +154,11 @@ fn check_names(plane: &Plane, request: &Request) -> Result<(), Problem> {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "unknown-host",
-            "Host is neither the address of this server, nor localhost, nor named in admin.hosts",
+            "Host is neither an address of this server, nor localhost, nor named in admin.hosts",
         ));
     }
     match text(header::ORIGIN) {
-        Some(origin) if !plane.hosts.takes_origin(origin) => Err(Problem::new(
+        Some(origin) if !plane.hosts.takes_origin(origin, host) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "unknown-origin",
             "pages of this origin may not call this server; admin.cors_origins names those that may",

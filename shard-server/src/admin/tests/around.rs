@@ -45,6 +45,26 @@ fn names_and_pages_of_strangers_are_turned_away() {
         );
     }
     assert_eq!(house.get("/api/v1/kv/a").status, 404, "nothing was written");
+    let two = [("host", "localhost"), ("host", "rebound.example")];
+    assert_eq!(house.call("GET", "/livez", &two, "").status, 400);
+    let everywhere = Admin {
+        bind: [0, 0, 0, 0].into(),
+        ..Admin::default()
+    };
+    let open = House::with(everywhere, Box::new(NoUsers));
+    for (host, origin, status) in [
+        ("10.0.0.6:7380", None, 204),
+        ("10.0.0.6:7380", Some("http://10.0.0.6:7380"), 204),
+        ("10.0.0.6:7380", Some("http://203.0.113.9"), 403),
+        ("rebound.example:7380", None, 403),
+        ("rebound.example:7380", Some("http://rebound.example:7380"), 403),
+    ] {
+        let headers: Vec<_> = std::iter::once(("host", host))
+            .chain(origin.map(|origin| ("origin", origin)))
+            .collect();
+        let answer = open.call("POST", "/api/v1/flush", &headers, "");
+        assert_eq!(answer.status, status, "{headers:?}");
+    }
     let bare = Request::builder().uri("/livez").body(Body::empty()).unwrap();
     let answer = house.runtime.block_on(house.app.clone().oneshot(bare)).unwrap();
     assert_eq!(
