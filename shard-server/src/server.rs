@@ -69,8 +69,8 @@ pub struct Server {
     topology: OnceLock<Topology>,
     now_ms: AtomicU64,
     cursors: Mutex<Cursors>,
-    /// The latest time that any core has seen, in ms since the Unix epoch.
-    latest_ms: AtomicU64,
+    /// The time of each shard as its core last told it, in ms since the Unix epoch: a shard's never goes back.
+    clocks: OnceLock<Box<[AtomicU64]>>,
     started: OnceLock<Duration>,
     stopping: AtomicBool,
     stop: Box<dyn Fn() + Send + Sync>,
@@ -122,7 +122,7 @@ impl Server {
             topology: OnceLock::new(),
             now_ms: AtomicU64::new(0),
             cursors: Mutex::default(),
-            latest_ms: AtomicU64::new(0),
+            clocks: OnceLock::new(),
             started: OnceLock::new(),
             stopping: AtomicBool::new(false),
             stop: Box::new(stop),
@@ -145,14 +145,25 @@ impl Server {
         now.saturating_sub(self.started.get().copied().unwrap_or(now))
     }
 
-    /// The time that ends are counted from (ms since the Unix epoch): as the machine's clock says, but never earlier than
-    /// any core has seen it. So a clock that is set back does not make what is written now end at once (R18).
-    pub fn latest_ms(&self, wall_ms: u64) -> u64 {
-        let seen_ms = self.latest_ms.load(Ordering::Relaxed);
-        if wall_ms <= seen_ms {
-            return seen_ms;
+    /// Says what time it is on a shard, one of so many, in ms since the Unix epoch.
+    pub fn tell_clock(&self, shards: usize, shard: u16, now_ms: u64) {
+        let clocks = self
+            .clocks
+            .get_or_init(|| (0..shards).map(|_| AtomicU64::new(0)).collect());
+        if let Some(clock) = clocks.get(usize::from(shard)) {
+            clock.fetch_max(now_ms, Ordering::Relaxed);
         }
-        self.latest_ms.fetch_max(wall_ms, Ordering::Relaxed).max(wall_ms)
+    }
+
+    /// The time that a shard's ends are counted from, for another core than its own: as the shard last told it, or as the
+    /// machine's clock says where that is later. A clock that was set back, while the server ran or while it was down, so
+    /// does not make what is written now end at once (R18).
+    pub fn shard_ms(&self, shard: u16, wall_ms: u64) -> u64 {
+        let told = self
+            .clocks
+            .get()
+            .and_then(|clocks| clocks.get(usize::from(shard)));
+        told.map_or(wall_ms, |told| told.load(Ordering::Relaxed).max(wall_ms))
     }
 
     /// What the server counts of itself.

@@ -51,6 +51,8 @@ pub type Started = Result<SocketAddr, String>;
 pub struct RespService {
     server: Arc<Server>,
     started: Sender<Started>,
+    /// Cores that have told the time of their shards.
+    clocks: Arc<AtomicUsize>,
     drained: Arc<AtomicUsize>,
 }
 
@@ -60,7 +62,18 @@ impl RespService {
         Self {
             server,
             started,
+            clocks: Arc::default(),
             drained: Arc::default(),
+        }
+    }
+
+    /// Tells the other cores what time it is on the shards of this one.
+    fn tell_clocks<I: Io>(&self, core: &Core<I>) {
+        let shards = core.shards();
+        for shard in (0..u16::MAX).take(shards) {
+            if let Some(now_ms) = core.clock_of(shard) {
+                self.server.tell_clock(shards, shard, now_ms);
+            }
         }
     }
 
@@ -105,6 +118,13 @@ impl RespService {
     /// The first common address: the first core opens it as it is configured, the others follow it there.
     async fn common_address<I: Io>(&self, core: &Core<I>) -> Option<SocketAddr> {
         if core.index() == 0 {
+            // Before the first client: what it writes to a shard of another core must be counted from that shard's time.
+            while self.clocks.load(Ordering::Acquire) < core.cores() {
+                if core.is_closing() {
+                    return None;
+                }
+                core.io().sleep(LOOK_AGAIN).await;
+            }
             let tls = self.server.tls().filter(|tls| tls.only);
             return Some(tls.map_or(self.server.settings.address, |tls| tls.address));
         }
@@ -128,11 +148,12 @@ impl RespService {
         accept(core.io(), &door.listener, core.closing(), welcome).await;
     }
 
-    /// Sweeps this core's clients until the database closes; the first core also samples what the rates of now are made of.
+    /// Sweeps this core's clients and tells its shards' time until the database closes; the first core also samples what the rates of now are made of.
     async fn sweep<I: Io>(&self, core: &Core<I>, clients: &Clients<Socket<I::Stream>>) {
         let mut closing = pin!(core.closing());
         while !core.is_closing() {
             clients.sweep(&self.server, core.index(), now_ms(core)).await;
+            self.tell_clocks(core);
             if core.index() == 0 {
                 self.server.telemetry().sample(core.io().now());
             }
@@ -276,6 +297,8 @@ async fn look<I: Io>(core: &Core<I>, looks: u32, holds: impl Fn() -> bool) -> bo
 
 impl Service for RespService {
     async fn run<I: Io>(self, core: Core<I>) {
+        self.tell_clocks(&core);
+        self.clocks.fetch_add(1, Ordering::AcqRel);
         let clients = Rc::new(Clients::default());
         match self.open(&core).await {
             Some(doors) => {

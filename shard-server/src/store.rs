@@ -28,6 +28,8 @@ pub trait Store: Clone + 'static {
     fn now(&self) -> Duration;
     /// Time since the Unix epoch in milliseconds, as the machine's clock has it.
     fn wall_clock_ms(&self) -> u64;
+    /// The time that decides what has ended in a shard, in ms since the Unix epoch; `None` for one of another core.
+    fn clock_of(&self, shard: u16) -> Option<u64>;
     /// A number by chance.
     fn random_u64(&self) -> u64;
     /// Waits.
@@ -75,6 +77,10 @@ impl<I: Io> Store for Core<I> {
 
     fn wall_clock_ms(&self) -> u64 {
         self.io().wall_clock_ms()
+    }
+
+    fn clock_of(&self, shard: u16) -> Option<u64> {
+        Self::clock_of(self, shard)
     }
 
     fn random_u64(&self) -> u64 {

@@ -271,6 +271,10 @@ impl Store for MemoryStore {
         Duration::from_secs(1) + self.0.slept.get()
     }
 
+    fn clock_of(&self, shard: u16) -> Option<u64> {
+        (shard == 0).then(|| self.0.now_ms.get())
+    }
+
     fn wall_clock_ms(&self) -> u64 {
         self.0.now_ms.get()
     }

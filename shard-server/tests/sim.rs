@@ -103,6 +103,12 @@ impl Client {
         true
     }
 
+    /// Sends a command and returns its reply.
+    async fn ask(&mut self, command: &[&[u8]]) -> Vec<u8> {
+        assert!(self.stream.send(vec![encode(command)]).await.0.is_ok());
+        self.reply().await.expect("a reply")
+    }
+
     async fn reply(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(bytes) = reply_bytes(&self.received) {
@@ -304,4 +310,54 @@ fn r1_what_the_server_acknowledged_outlives_a_power_cut() {
         .expect("the power stays on");
     }
     assert!(cuts > 50, "only {cuts} conversations met the cut");
+}
+
+/// What was written with a time to live ended at once after a restart under a clock that had been set back: its end was
+/// counted from the machine's clock, and whether it was over told by the shard's, which does not go back.
+#[test]
+fn r18_times_to_live_are_counted_from_the_clock_that_ends_them() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    // Of all shards, so that some are of the core that the client is on, and others are not.
+    let keys: Vec<Vec<u8>> = (0..KEYS).map(|n| format!("key:{n}").into_bytes()).collect();
+    for seed in 0..8 {
+        let disk = SimDisk::new();
+        sim::run(seed, &disk, CORES, async |machine| {
+            let (db, address) = start(&machine).await;
+            let mut client = Client::connect(machine.core(0), address).await;
+            for key in &keys {
+                // Only a shard that has had values that end keeps the time.
+                let reply = client.ask(&[b"SET", key, b"old", b"EX", b"1"]).await;
+                assert_eq!(reply, b"+OK\r\n");
+            }
+            db.close().await.expect("a clean close");
+            machine.jump_wall_clock(-DAY_MS);
+        })
+        .expect("the power stays on");
+        sim::run(seed + 1, &disk, CORES, async |machine| {
+            let (db, address) = start(&machine).await;
+            for core in 0..CORES {
+                let mut client = Client::connect(machine.core(core), address).await;
+                for key in &keys {
+                    for command in [
+                        &[b"SET".as_slice(), key, b"new", b"EX", b"100"][..],
+                        &[b"SETEX", key, b"100", b"new"],
+                        &[b"PSETEX", key, b"100000", b"new"],
+                        &[b"SET", key, b"new", b"EX", b"100", b"GET"],
+                    ] {
+                        let reply = client.ask(command).await;
+                        assert!(!reply.starts_with(b"-"), "{}", reply.escape_ascii());
+                        assert_eq!(client.ask(&[b"GET", key]).await, bulk(b"new"));
+                        let left = client.ask(&[b"PTTL", key]).await;
+                        let left: u64 = std::str::from_utf8(&left[1..left.len() - 2])
+                            .expect("a number")
+                            .parse()
+                            .expect("it ends, and is there");
+                        assert!((90_000..=100_000).contains(&left), "{left} ms");
+                    }
+                }
+            }
+            db.close().await.expect("a clean close");
+        })
+        .expect("the power stays on");
+    }
 }

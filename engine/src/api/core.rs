@@ -181,6 +181,13 @@ impl<I: Io> Core<I> {
         }
     }
 
+    /// The time that decides what has ended in a shard, in ms since the Unix epoch: it never goes back, and is the machine's
+    /// unless that one has. `None` for a shard of another core.
+    pub fn clock_of(&self, shard: u16) -> Option<u64> {
+        let shard = self.0.shards.get(usize::from(shard))?.as_ref()?;
+        Some(shard.now_ms())
+    }
+
     /// Looks a key up without awaiting. `None` when another core owns it or the device must be asked; else `f` was
     /// given the value, or `None` for a key that is not there.
     pub fn get_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {

@@ -64,7 +64,7 @@ pub struct Call<'a> {
     pub session: &'a mut Session,
     /// The process.
     pub server: &'a Server,
-    /// The time, in ms since the Unix epoch, as of when the round began.
+    /// The time, in ms since the Unix epoch, as of when the round began; by the first key's shard where a value may end.
     pub now_ms: u64,
     /// Where an answer that needs no store is appended.
     pub out: &'a mut Vec<u8>,

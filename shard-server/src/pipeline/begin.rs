@@ -116,7 +116,12 @@ impl<S: Store> Pipeline<S> {
             Run::Keyed(_) => return Ok(Action::Keyed),
             Run::Local(run) | Run::Faster(run, _) => run,
         };
-        let (session, server, now_ms) = (&mut self.session, &*self.server, self.now_ms);
+        let now_ms = match spec.run {
+            // One that may say when the value ends; without an end there are fewer arguments, and no need to know.
+            Run::Faster(..) if arguments.count() > 3 => self.time_of(self.store.shard_of(arguments.at(1))),
+            _ => self.now_ms,
+        };
+        let (session, server) = (&mut self.session, &*self.server);
         let action = self.replies.write(|out| {
             let before = out.len();
             let action = run(&mut Call {
@@ -136,6 +141,13 @@ impl<S: Store> Pipeline<S> {
             self.one_shard(spec, input)?;
         }
         Ok(action)
+    }
+
+    /// The time that a shard's ends are counted from: its own, or, from another core, what it last told or the machine's
+    /// where that is later.
+    fn time_of(&self, shard: u16) -> u64 {
+        let own = self.store.clock_of(shard);
+        own.unwrap_or_else(|| self.server.shard_ms(shard, self.now_ms))
     }
 
     /// Does what a handler asked for.

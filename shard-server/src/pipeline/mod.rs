@@ -193,7 +193,7 @@ impl<S: Store> Pipeline<S> {
     pub async fn round(&mut self, input: &[u8]) -> Round {
         self.make_way().await;
         let began = self.store.now();
-        self.now_ms = self.server.latest_ms(self.store.wall_clock_ms());
+        self.now_ms = self.store.wall_clock_ms();
         let (mut consumed, mut last) = (0, None);
         self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {

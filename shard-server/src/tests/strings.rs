@@ -455,12 +455,14 @@ fn a_key_ends_when_its_time_has_passed_wherever_it_lies() {
 fn a_clock_that_is_set_back_does_not_end_what_is_set_then() {
     let store = MemoryStore::default();
     let server = std::sync::Arc::new(crate::testing::server());
-    assert_eq!(server.latest_ms(5_000_000), 5_000_000);
-    assert_eq!(
-        server.latest_ms(1_000_000),
-        5_000_000,
-        "it was later than that before"
-    );
+    assert_eq!(server.shard_ms(1, 2_000_000), 2_000_000);
+    server.tell_clock(2, 1, 5_000_000);
+    server.tell_clock(2, 1, 4_000_000);
+    let told = [(0, 1_000_000), (1, 5_000_000), (2, 1_000_000)];
+    for (shard, ms) in told {
+        assert_eq!(server.shard_ms(shard, 1_000_000), ms, "shard {shard}");
+        assert_eq!(server.shard_ms(shard, 6_000_000), 6_000_000, "shard {shard}");
+    }
     store.set_clock(1_000_000);
     assert_eq!(
         talk(&store, [b"SET a 1 EX 1\r\nTTL a\r\n".to_vec()]).answers(),
