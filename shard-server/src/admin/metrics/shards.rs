@@ -36,6 +36,8 @@ const COUNTERS: &[Row] = &[
     ("cache_evictions", None, "Blocks pushed out of the cache by others.", |s| s.cache_evictions),
     ("cache_inserted", BYTES, "Bytes of blocks put into the cache.", |s| s.cache_inserted_bytes),
     ("read_errors", None, "Reads that failed.", |s| s.read_errors),
+    ("expired_dropped", None, "Values that flushes and merges gave up because their time had passed.",
+        |s| s.expired_dropped),
     ("write_waits", None, "Writes that waited for a hard limit.", |s| s.waits),
 ];
 
@@ -50,6 +52,8 @@ const GAUGES: &[Row] = &[
     ("wal_disk", BYTES, "Bytes of the log's segments on disk.", |s| s.wal_disk_bytes),
     ("compaction_backlog", BYTES, "Bytes that merges have yet to write.", |s| s.compaction_debt_bytes),
     ("wal_torn_tail", BYTES, "Bytes dropped behind the last whole group at the start.", |s| s.torn_tail_bytes),
+    ("replayed_batches", None, "Batches put back into memtables from the log at the start; 0 after a close that flushed.",
+        |s| s.replayed_batches),
     ("stalled", None, "1 where writers are delayed now.", |s| u64::from(!s.stall.is_empty())),
 ];
 
@@ -95,6 +99,13 @@ fn read_amplification(shard: &ShardStats) -> f64 {
     } else {
         shard.block_reads as f64 / lookups as f64
     }
+}
+
+/// Characters of a reason that a label holds: each reason is a series of its own, and it names a file and its place first.
+pub(super) const MAX_REASON_CHARS: usize = 256;
+
+fn cut(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
 }
 
 fn labels(shard: &ShardStats) -> Labels {
@@ -187,6 +198,23 @@ fn by_kind(shards: &[ShardStats], out: &mut Families<'_>) -> Result<(), Error> {
             ]
             .map(|(kind, bytes)| (labels_and(shard, "kind", kind), bytes))
         }),
+    )?;
+    states(shards, out)
+}
+
+/// How shards are, in words.
+fn states(shards: &[ShardStats], out: &mut Families<'_>) -> Result<(), Error> {
+    out.gauge(
+        "failing_job",
+        None,
+        "1 for why flushes or merges of a shard fail now; no line where none does.",
+        shards
+            .iter()
+            .filter(|shard| !shard.failing_job.is_empty())
+            .map(|shard| {
+                let reason = cut(&shard.failing_job, MAX_REASON_CHARS);
+                (labels_and(shard, "reason", reason), 1_u64)
+            }),
     )?;
     out.gauge(
         "shard_state",

@@ -6,6 +6,7 @@ use std::path::Path;
 use corelane::api::ShardStats;
 use serde_json::Value;
 
+use super::shards::MAX_REASON_CHARS;
 use super::*;
 use crate::command::table;
 use crate::telemetry::CommandTotals;
@@ -19,6 +20,9 @@ fn snapshot() -> Snapshot {
         gets_from_device: 1,
         block_reads: 2,
         delayed_us: 1_500_000,
+        replayed_batches: 12,
+        expired_dropped: 6,
+        failing_job: "merging: \"7.sst\"\nis damaged".to_owned(),
         level_tables: vec![4, 5],
         level_bytes: vec![400, 500],
         ..ShardStats::default()
@@ -79,6 +83,9 @@ fn counts_arrive_under_their_names_and_labels() {
         "corelane_wal_write_seconds_count{shard=\"0\"} 5",
         "corelane_read_amplification_ratios{shard=\"0\"} 0.5",
         "corelane_level_bytes{shard=\"0\",level=\"1\"} 500",
+        "corelane_replayed_batches{shard=\"0\"} 12",
+        "corelane_expired_dropped_total{shard=\"1\"} 6",
+        "corelane_failing_job{shard=\"0\",reason=\"merging: \\\"7.sst\\\"\\nis damaged\"} 1",
         "corelane_shard_state{shard=\"0\",state=\"poisoned\"} 1",
         "corelane_shard_state{shard=\"0\",state=\"healthy\"} 0",
         "corelane_commands_total{command=\"get\",outcome=\"ok\"} 2",
@@ -93,6 +100,22 @@ fn counts_arrive_under_their_names_and_labels() {
         );
     }
     assert!(text.ends_with("# EOF\n"));
+}
+
+/// A shard whose merges had failed for an hour looked as well as any other, but for a counter that rose: why they failed
+/// was to be had from `/api/v1/stats` alone.
+#[test]
+fn a_job_that_fails_is_told_with_its_reason_and_one_that_does_not_by_no_line() {
+    let mut snapshot = snapshot();
+    snapshot.stats.shards[0].failing_job = "x".repeat(5000);
+    snapshot.stats.shards[1].failing_job = String::new();
+    let text = encode(snapshot);
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("corelane_failing_job{"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(&format!("\"{}\"", "x".repeat(MAX_REASON_CHARS))));
 }
 
 #[test]
