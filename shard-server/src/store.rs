@@ -30,6 +30,8 @@ pub trait Store: Clone + 'static {
     fn wall_clock_ms(&self) -> u64;
     /// The time that decides what has ended in a shard, in ms since the Unix epoch; `None` for one of another core.
     fn clock_of(&self, shard: u16) -> Option<u64>;
+    /// What holds a shard's writers back now, in words; empty where nothing does. `None` for one of another core.
+    fn stall_of(&self, shard: u16) -> Option<String>;
     /// A number by chance.
     fn random_u64(&self) -> u64;
     /// Waits.
@@ -81,6 +83,10 @@ impl<I: Io> Store for Core<I> {
 
     fn clock_of(&self, shard: u16) -> Option<u64> {
         Self::clock_of(self, shard)
+    }
+
+    fn stall_of(&self, shard: u16) -> Option<String> {
+        Self::stall_of(self, shard)
     }
 
     fn random_u64(&self) -> u64 {

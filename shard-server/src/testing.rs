@@ -98,6 +98,8 @@ struct Inner {
     slept: Cell<Duration>,
     yields: Cell<usize>,
     random: Cell<u64>,
+    stall: RefCell<String>,
+    answers_after: Cell<Duration>,
 }
 
 /// Two shards: keys whose first byte is even, and the others. Only the first is resident here. Its clock stands still
@@ -127,6 +129,16 @@ impl MemoryStore {
     /// Every request from now on fails so.
     pub(crate) fn fail_with(&self, kind: ErrorKind) {
         self.0.fail_with.set(Some(kind));
+    }
+
+    /// Writers of the shard that is resident here are held back for this reason from now on.
+    pub(crate) fn stall_for(&self, reason: &str) {
+        reason.clone_into(&mut self.0.stall.borrow_mut());
+    }
+
+    /// Requests are answered after so long on the store's clock from now on.
+    pub(crate) fn answer_after(&self, length: Duration) {
+        self.0.answers_after.set(length);
     }
 
     /// It is `now_ms` from now on, in ms since the Unix epoch.
@@ -226,6 +238,7 @@ impl Store for MemoryStore {
 
     async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
         self.0.batches.borrow_mut().push(ops.len());
+        self.0.slept.set(self.0.slept.get() + self.0.answers_after.get());
         ops.into_iter().map(|(shard, op)| self.run(shard, op)).collect()
     }
 
@@ -273,6 +286,10 @@ impl Store for MemoryStore {
 
     fn clock_of(&self, shard: u16) -> Option<u64> {
         (shard == 0).then(|| self.0.now_ms.get())
+    }
+
+    fn stall_of(&self, shard: u16) -> Option<String> {
+        (shard == 0).then(|| self.0.stall.borrow().clone())
     }
 
     fn wall_clock_ms(&self) -> u64 {

@@ -188,6 +188,12 @@ impl<I: Io> Core<I> {
         Some(shard.now_ms())
     }
 
+    /// What holds a shard's writers back now, in words; empty where nothing does. `None` for a shard of another core.
+    pub fn stall_of(&self, shard: u16) -> Option<String> {
+        let shard = self.0.shards.get(usize::from(shard))?.as_ref()?;
+        Some(shard.stall_in_words())
+    }
+
     /// Looks a key up without awaiting. `None` when another core owns it or the device must be asked; else `f` was
     /// given the value, or `None` for a key that is not there.
     pub fn get_resident<R>(&self, key: &[u8], f: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {

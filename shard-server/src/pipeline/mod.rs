@@ -27,7 +27,7 @@ use std::time::Duration;
 use corelane::api::Op;
 
 use crate::command::Spec;
-use crate::command::table::Number;
+use crate::command::table::{self, Number};
 use crate::output::Output;
 use crate::query::{self, Flow, Query};
 use crate::resp::guard::Bounds;
@@ -35,6 +35,7 @@ use crate::resp::request::{Found, Reader};
 use crate::server::Server;
 use crate::session::Session;
 use crate::store::Store;
+use crate::telemetry::cause::{Asked, Spent};
 use crate::telemetry::slow::{self, SlowEntry};
 use crate::transaction::Transaction;
 use replies::Replies;
@@ -143,6 +144,8 @@ pub struct Pipeline<S> {
     commands: u64,
     /// Steps taken since the core was last asked whether it has something more urgent to do.
     steps: usize,
+    /// How long this round has made way for what is more urgent.
+    gave_way: Duration,
     /// The last one that the table knows, and the one that `CLIENT LIST` shows.
     last: Option<Number>,
     shown: Option<Number>,
@@ -168,6 +171,7 @@ impl<S: Store> Pipeline<S> {
             ops_limit: FIRST_OPS,
             commands: 0,
             steps: 0,
+            gave_way: Duration::ZERO,
             last: None,
             shown: None,
             shown_queued: None,
@@ -192,6 +196,7 @@ impl<S: Store> Pipeline<S> {
     /// otherwise it only grows. With [`FLUSH_BYTES`] or more in the output a round does nothing: send them first.
     pub async fn round(&mut self, input: &[u8]) -> Round {
         self.make_way().await;
+        self.gave_way = Duration::ZERO;
         let began = self.store.now();
         self.now_ms = self.store.wall_clock_ms();
         let (mut consumed, mut last) = (0, None);
@@ -236,11 +241,18 @@ impl<S: Store> Pipeline<S> {
             }
         };
         let asked = self.settle().await;
-        let flow = match last {
-            Some((number, last)) => self.finish(number, last).await,
-            None => Flow::Continue,
+        let answered = self.store.now();
+        let (flow, last) = match last {
+            Some((number, last)) => (self.finish(number, last).await, Some(number)),
+            None => (Flow::Continue, None),
         };
-        self.report(input, asked, self.store.now().saturating_sub(began));
+        let ended_at = if last.is_some() {
+            self.store.now()
+        } else {
+            answered
+        };
+        let last = last.map(|number| (number, ended_at.saturating_sub(answered)));
+        self.report(input, asked, last, ended_at.saturating_sub(began));
         Round {
             consumed,
             ended: if flow == Flow::Close {
@@ -256,26 +268,34 @@ impl<S: Store> Pipeline<S> {
     async fn make_way(&mut self) {
         self.steps = 0;
         if self.store.should_yield() {
+            let began = self.store.now();
             self.store.yield_now().await;
+            self.gave_way += self.store.now().saturating_sub(began);
         }
     }
 
-    /// Sends the round's requests to the store and makes its answers of their outcomes. Returns how many there were, and the
-    /// shard of the first.
-    async fn settle(&mut self) -> (usize, Option<u16>) {
+    /// Sends the round's requests to the store and makes its answers of their outcomes. Returns what they were, and took.
+    async fn settle(&mut self) -> Asked {
         let before = self.replies.output.bytes();
         let ops = std::mem::take(&mut self.ops);
-        self.writes = 0;
-        let (asked, shard) = (ops.len(), ops.first().map(|(shard, _)| *shard));
-        let outcomes = if asked == 0 {
+        let mut asked = Asked {
+            requests: ops.len(),
+            writes: std::mem::take(&mut self.writes),
+            shard: ops.first().map(|(shard, _)| *shard),
+            took: Duration::ZERO,
+        };
+        let outcomes = if asked.requests == 0 {
             Vec::new()
         } else {
-            self.store.execute(ops).await
+            let began = self.store.now();
+            let outcomes = self.store.execute(ops).await;
+            asked.took = self.store.now().saturating_sub(began);
+            outcomes
         };
-        assert_eq!(outcomes.len(), asked, "the store answers every request");
+        assert_eq!(outcomes.len(), asked.requests, "the store answers every request");
         self.replies.settle(outcomes, self.session.protocol);
-        self.widen_or_narrow(asked, self.replies.output.bytes() - before);
-        (asked, shard)
+        self.widen_or_narrow(asked.requests, self.replies.output.bytes() - before);
+        asked
     }
 
     fn widen_or_narrow(&mut self, ops: usize, bytes: usize) {
@@ -320,7 +340,7 @@ impl<S: Store> Pipeline<S> {
     }
 
     /// Adds what was counted to the core's counts, and offers a slow round to the slow log.
-    fn report(&mut self, input: &[u8], (requests, shard): (usize, Option<u16>), latency: Duration) {
+    fn report(&mut self, input: &[u8], asked: Asked, last: Option<(Number, Duration)>, latency: Duration) {
         self.show_last();
         let counts = std::mem::take(&mut self.replies.counts);
         self.replies.take_commands(&mut self.ended);
@@ -342,22 +362,47 @@ impl<S: Store> Pipeline<S> {
             }
         }
         if !self.ended.is_empty() && telemetry.slow().is_slow(latency) {
-            telemetry.slow().offer(SlowEntry {
-                at_ms: self
-                    .now_ms
-                    .saturating_add(u64::try_from(latency.as_millis()).unwrap_or(0)),
-                latency,
-                arguments: slow::first_of(input, telemetry.slow().shows_arguments()),
-                commands: self.ended.len(),
-                requests,
-                shard,
-                client_address: self.session.client.address.to_string(),
-                client_name: self.session.client.names().name.clone(),
-                ..SlowEntry::default()
-            });
+            telemetry
+                .slow()
+                .offer(self.slow_entry(input, asked, last, latency));
         }
         // A transaction of many commands has filled it.
         self.ended.truncate(ENDED_KEPT);
         self.ended.shrink_to(ENDED_KEPT);
+    }
+
+    /// The slow log's entry for a round: computed only for slow ones.
+    fn slow_entry(
+        &self,
+        input: &[u8],
+        asked: Asked,
+        last: Option<(Number, Duration)>,
+        latency: Duration,
+    ) -> SlowEntry {
+        let spent = Spent {
+            total: latency,
+            asked,
+            durability: self.server.settings.durability,
+            stall: asked
+                .shard
+                .and_then(|shard| self.store.stall_of(shard))
+                .unwrap_or_default(),
+            gave_way: self.gave_way,
+            last: last.map(|(number, took)| (table::ALL[usize::from(number)].name, took)),
+            commands: self.ended.len(),
+        };
+        SlowEntry {
+            at_ms: self
+                .now_ms
+                .saturating_add(u64::try_from(latency.as_millis()).unwrap_or(0)),
+            latency,
+            arguments: slow::first_of(input, self.server.telemetry().slow().shows_arguments()),
+            commands: self.ended.len(),
+            requests: asked.requests,
+            shard: asked.shard,
+            cause: spent.cause(),
+            client_address: self.session.client.address.to_string(),
+            client_name: self.session.client.names().name.clone(),
+        }
     }
 }

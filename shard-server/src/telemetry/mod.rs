@@ -6,12 +6,13 @@
 //! histogram  latencies in fixed buckets: pure
 //! errors     errors by code: pure
 //! rates      rates of now from samples: pure
-//! slow       the slow log
+//! slow       the slow log;  cause: why a round took long, in words: pure
 //! ```
 //!
 //! Each core writes its own counts, once per round of a connection; nobody waits for anybody. `CONFIG RESETSTAT` does not
 //! touch them: it remembers what they were, and `INFO` tells what came since. Metrics tell all since the start.
 
+pub mod cause;
 pub mod core;
 pub mod errors;
 pub mod histogram;

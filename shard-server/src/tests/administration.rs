@@ -1,9 +1,10 @@
 //! Commands about the server and its keys as a whole, in the words of Redis 7.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::commands::{dialogue, say};
-use crate::testing::{MemoryStore, talk};
+use crate::testing::{MemoryStore, Script, server, talk, talk_to};
 
 #[test]
 fn config_changes_all_or_nothing() {
@@ -287,6 +288,51 @@ fn slow_log_and_latency_without_anything_slow() {
             "-ERR unknown subcommand 'NOPE'. Try LATENCY HELP.\r\n",
         ),
     ]);
+}
+
+/// The slow log had a place for why a round took long, in its lines, over HTTP and in the process, and it was always empty:
+/// a slow write and a core that was busy looked alike.
+#[test]
+fn a_slow_round_says_what_its_time_went_into() {
+    let (store, server) = (MemoryStore::default(), Arc::new(server()));
+    let ask = |line: &str| {
+        let script = Script::new([format!("{line}\r\n").into_bytes()]);
+        talk_to(&server, &store, script.clone());
+        String::from_utf8(script.answers()).unwrap()
+    };
+    store.answer_after(Duration::from_millis(12));
+    // 'b' is of the shard that lives here, and 'a' of the other one.
+    ask("SET b 1");
+    store.stall_for("level 0 is behind");
+    ask("SET b 1");
+    ask("SET a 1");
+    ask("GET a");
+    store.answer_after(Duration::ZERO);
+    ask("DEBUG SLEEP 0.02");
+    let causes: Vec<_> = server
+        .telemetry()
+        .slow()
+        .latest(9)
+        .into_iter()
+        .map(|logged| logged.entry.cause)
+        .rev()
+        .collect();
+    assert_eq!(
+        causes,
+        [
+            "waiting for 1 durable write (12000 us)",
+            "waiting for 1 durable write (12000 us); writers of shard 0 are held back now: level 0 is behind",
+            "waiting for 1 durable write (12000 us)",
+            "waiting for 1 read (12000 us)",
+            "debug, behind all before it (20000 us)",
+        ]
+    );
+    let told = ask("SLOWLOG GET 1");
+    assert!(
+        told.starts_with("*1\r\n*6\r\n:4\r\n:"),
+        "six parts, as Redis has them: {told}"
+    );
+    assert!(!told.contains("behind all"), "{told}");
 }
 
 #[test]

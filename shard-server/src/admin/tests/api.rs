@@ -6,6 +6,7 @@ use super::*;
 use crate::admin::openapi::document;
 use crate::admin::plane::Plane;
 use crate::admin::routes::places;
+use crate::telemetry::SlowEntry;
 
 #[test]
 fn every_route_is_documented_and_every_documented_route_is_there() {
@@ -308,6 +309,12 @@ fn maintenance(house: &House) {
     assert_eq!(house.call("POST", "/api/v1/compact", &[], "").status, 202);
     assert_eq!(house.get("/api/v1/slowlog").json(), json!([]));
     assert_eq!(house.get("/api/v1/slowlog?limit=0").status, 400);
+    house.plane.server.telemetry().slow().offer(SlowEntry {
+        cause: "waiting for 1 read (12000 us)".to_owned(),
+        ..SlowEntry::default()
+    });
+    let slow = house.get("/api/v1/slowlog").json();
+    assert_eq!(slow[0]["cause"], "waiting for 1 read (12000 us)", "{slow}");
     assert_eq!(
         house.get("/api/v1/openapi.json").json()["info"]["title"],
         "Corelane admin plane"
