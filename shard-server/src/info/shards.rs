@@ -5,8 +5,9 @@ use corelane::api::ShardStats;
 use super::Facts;
 use super::page::Page;
 
-/// `exact` is 0 where the number is that of the tables' entries, older versions and deletions included. Which keys will
-/// expire is not counted.
+/// `exact` is 0 where the number is that of the tables' entries, older versions and deletions included. `expires` and
+/// `avg_ttl` are there because clients look for them, and always 0: tables do not count which of their entries end, and what
+/// a memtable has counted would say nothing of overwritten ones.
 pub(super) fn keyspace(page: &mut Page, facts: &Facts<'_>) {
     page.heading("Keyspace");
     let estimated = || (facts.stats.total(|s| s.table_entries), 0);
