@@ -39,6 +39,7 @@ pub mod info;
 pub mod log;
 pub mod options;
 pub mod output;
+pub mod panics;
 pub mod pipeline;
 pub mod query;
 pub mod remote;
