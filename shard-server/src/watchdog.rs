@@ -28,6 +28,11 @@ fn tell(state: &[NotifyState<'_>]) {
     let _nobody_listens = sd_notify::notify(state);
 }
 
+/// Whether every core answers; it does not return while one hangs.
+fn works(db: &Db) -> bool {
+    db.blocking().stats().is_ok()
+}
+
 /// Sends signs of life until it is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
@@ -48,7 +53,7 @@ impl Watchdog {
         let db = db.clone();
         let every = deadline / SIGNS_PER_DEADLINE;
         Self::every(every, move || {
-            if db.blocking().stats().is_ok() {
+            if works(&db) {
                 tell(&[NotifyState::Watchdog]);
             }
         })
@@ -72,6 +77,19 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The sign came from a thread that is always well. It must be the cores' own answer.
+    #[test]
+    fn a_database_that_does_not_answer_shows_no_sign_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::builder(dir.path().join("data"))
+            .cores(vec![0])
+            .open_blocking()
+            .unwrap();
+        assert!(works(&db));
+        db.blocking().close().unwrap();
+        assert!(!works(&db));
+    }
 
     #[test]
     fn signs_come_until_it_is_dropped() {
