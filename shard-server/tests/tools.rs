@@ -347,3 +347,56 @@ fn a_secret_is_hashed_and_the_hash_lets_its_user_in_and_no_other() {
     let empty = hash(b"\n");
     assert!(empty.2 == Some(1) && empty.1.contains("empty"), "{empty:?}");
 }
+
+/// A failure that could not be told ended in a panic, with a status of its own.
+#[test]
+fn a_failure_that_nobody_hears_of_keeps_its_status() {
+    for (arguments, wanted) in [
+        (&["config", "check", "/nowhere.toml"][..], 1),
+        (&["serve", "--config", "/nowhere.toml"], 1),
+        (&["doctor", "--config", "/nowhere.toml"], 2),
+    ] {
+        let (reader, nobody_reads) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let status = corelane(arguments).stderr(nobody_reads).status();
+        assert_eq!(status.expect("it runs").code(), Some(wanted), "{arguments:?}");
+    }
+}
+
+/// `corelane doctor | head -1` left a core file: a tool that printed to a reader who had gone panicked, and the process ended
+/// with its first panic. Whoever does not read on is no failure of ours.
+#[test]
+fn a_reader_that_has_gone_ends_no_tool_with_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let port = server.address.port().to_string();
+    let missing = ["doctor", "--data-dir", "/nowhere/data"];
+    for (arguments, fails) in [
+        (&["completions", "bash"][..], false),
+        (&["man"], false),
+        (&["config", "default"], false),
+        (&["config", "show"], false),
+        (&["stats", "-p", &port], false),
+        (&["cli", "-p", &port, "INFO"], false),
+        (&["user", "hash"], false),
+        // Its status is that of what it found.
+        (&missing, true),
+    ] {
+        let (reader, nobody_reads) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut child = corelane(arguments)
+            .stdin(Stdio::piped())
+            .stdout(nobody_reads)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program is there");
+        // Those who ask nothing do not read it.
+        let _not_asked = child.stdin.take().map(|mut stdin| stdin.write_all(b"secret\n"));
+        let (_, told, status) = said(&child.wait_with_output().expect("it is ours"));
+        assert_eq!(told, "", "{arguments:?}");
+        assert!(
+            status == Some(0) || (fails && status.is_some()),
+            "{arguments:?}: {status:?}"
+        );
+    }
+}

@@ -16,6 +16,7 @@ use super::hints::{self, Commands, Known};
 use super::run::{Console, Ended, complain};
 use super::{syntax, words};
 use crate::remote::Reply;
+use crate::tools::print;
 
 /// Lines that the history keeps.
 const HISTORY_LINES: usize = 10_000;
@@ -156,25 +157,30 @@ fn own(console: &mut Console, editor: &mut Editor<Assistant, FileHistory>, line:
 }
 
 fn help(commands: &Commands, words: &[&str]) {
+    print(help_text(commands, words));
+}
+
+fn help_text(commands: &Commands, words: &[&str]) -> String {
     let Some(name) = words.first().map(|word| word.to_ascii_lowercase()) else {
-        println!("help COMMAND       what a command does, and its arguments (Tab completes names)");
-        println!("connect HOST PORT  talk to another server");
-        println!("N COMMAND          run a command N times");
-        println!("clear, quit");
-        return;
+        return "help COMMAND       what a command does, and its arguments (Tab completes names)\n\
+                connect HOST PORT  talk to another server\n\
+                N COMMAND          run a command N times\n\
+                clear, quit\n"
+            .to_owned();
     };
     let Some(known) = commands.find(&name) else {
-        println!("There is no command {name}.");
-        return;
+        return format!("There is no command {name}.\n");
     };
-    println!("{} (group: {})", known.summary, known.group);
+    let mut text = format!("{} (group: {})\n", known.summary, known.group);
+    let upper = name.to_uppercase();
     match syntax::arguments(&name) {
-        Some(arguments) => println!("  {} {arguments}", name.to_uppercase()),
+        Some(arguments) => text += &format!("  {upper} {arguments}\n"),
         None => syntax::subcommands(&name).for_each(|second| {
             let arguments = syntax::arguments(&format!("{name} {second}")).unwrap_or_default();
-            println!("  {} {} {arguments}", name.to_uppercase(), second.to_uppercase());
+            text += &format!("  {upper} {} {arguments}\n", second.to_uppercase());
         }),
     }
+    text
 }
 
 /// What `COMMAND DOCS` tells, as a map (RESP3) or a flat array (RESP2).

@@ -21,6 +21,7 @@ use corelane::io::glommio::available_cores;
 
 use crate::config::Config;
 use crate::config::flags::ServeFlags;
+use crate::console::run::complain;
 use crate::serve::NEEDED;
 use crate::tools::print;
 use finding::Finding;
@@ -50,7 +51,7 @@ pub fn run(flags: &DoctorFlags) -> ExitCode {
     let config = match flags.serve.load() {
         Ok(loaded) => loaded.config,
         Err(why) => {
-            eprintln!("corelane: {why}");
+            complain(format_args!("corelane: {why}"));
             return ExitCode::from(2);
         }
     };

@@ -7,6 +7,7 @@ pub mod sample;
 pub mod show;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ pub fn run(flags: &WatchFlags) -> ExitCode {
         .and_then(|target| match flags.watch {
             None => {
                 let sample = look(&mut None, &target)?;
-                print(flags, &Rates::since_start(&sample))
+                print(flags, &Rates::since_start(&sample)).map(|_nobody_reads| ())
             }
             Some(seconds) => watch(flags, &target, Duration::from_secs(seconds.into())),
         });
@@ -92,7 +93,10 @@ fn watch(flags: &WatchFlags, target: &Target, pause: Duration) -> Result<(), Str
         match look(&mut remote, target) {
             Ok(after) => {
                 let now = Instant::now();
-                print(flags, &Rates::between(&before, &after, (now - at).as_secs_f64()))?;
+                let rates = Rates::between(&before, &after, (now - at).as_secs_f64());
+                if print(flags, &rates)?.is_break() {
+                    return Ok(());
+                }
                 (before, at) = (after, now);
             }
             Err(why) => complain(why),
@@ -119,8 +123,8 @@ fn look(remote: &mut Option<Remote>, target: &Target) -> Result<Sample, String> 
     }
 }
 
-/// Prints one look; an error once nobody reads any more.
-fn print(flags: &WatchFlags, rates: &Rates) -> Result<(), String> {
+/// Prints one look. A break once nobody reads any more, as behind `head`: that is an end, and no failure.
+fn print(flags: &WatchFlags, rates: &Rates) -> Result<ControlFlow<()>, String> {
     let mut out = io::stdout().lock();
     let text = if flags.json {
         show::line(rates) + "\n"
@@ -130,7 +134,9 @@ fn print(flags: &WatchFlags, rates: &Rates) -> Result<(), String> {
     } else {
         show::tables(rates)
     };
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("printing: {error}"))
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(format!("printing: {error}")),
+    }
 }
