@@ -40,6 +40,7 @@ pub mod log;
 pub mod options;
 pub mod output;
 pub mod panics;
+pub mod peers;
 pub mod pipeline;
 pub mod query;
 pub mod remote;

@@ -1,7 +1,7 @@
 //! What all connections of the process share: settings, limits, the register of clients, telemetry, scan cursors, the way
 //! to end it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -281,6 +281,11 @@ impl Server {
     /// The process's clock as the cores last told it, some 100 ms late at most: for limits and ages in seconds.
     pub fn now_ms(&self) -> u64 {
         self.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a client at `peer` was wrong about who it is; how often clients of there were lately.
+    pub fn failed_auth(&self, peer: IpAddr) -> u32 {
+        self.auth.note_failure(peer, Duration::from_millis(self.now_ms()))
     }
 
     /// Says what time it is on the process's clock.

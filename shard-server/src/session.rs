@@ -20,8 +20,6 @@ pub struct Session {
     pub authenticated: bool,
     /// Whether it came to the port of its core alone, where keys of the others are answered with `MOVED`.
     pub own_core: bool,
-    /// How often it said so wrongly.
-    pub failed_auths: u32,
     /// What everybody may know of it, its names among it.
     pub client: Arc<Client>,
     /// What it has said since `MULTI`; `None` outside of a transaction.
@@ -40,14 +38,13 @@ impl Session {
             user: Arc::clone(auth.anybody()),
             authenticated: auth.is_open(),
             own_core: client.own_core,
-            failed_auths: 0,
             client,
             transaction: None,
             watched: Watched::default(),
         }
     }
 
-    /// Makes it as new at this moment of the process's clock: `RESET`. How often it failed to say who it is stays.
+    /// Makes it as new at this moment of the process's clock: `RESET`.
     pub fn reset(&mut self, auth: &Auth, now_ms: u64) {
         self.speak(Protocol::default());
         self.identify(Arc::clone(auth.anybody()));

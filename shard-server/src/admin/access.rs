@@ -11,9 +11,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::time::Instant;
 
-use super::failures::Failures;
 use super::problem::{BUSY_AGAIN_S, Problem};
 use crate::auth;
 use crate::command::Failure;
@@ -70,27 +68,18 @@ impl Authorizer for NoUsers {
 
 /// The authorizer over the users of the configuration, the same as of the data plane.
 #[derive(Debug)]
-pub struct KnownUsers {
-    server: Arc<Server>,
-    failures: Failures,
-    /// What failures' times are counted from.
-    started: Instant,
-}
+pub struct KnownUsers(Arc<Server>);
 
 impl KnownUsers {
     /// The users of a server.
     pub fn of(server: Arc<Server>) -> Self {
-        Self {
-            server,
-            failures: Failures::default(),
-            started: Instant::now(),
-        }
+        Self(server)
     }
 
     /// Tells the log of a failure. How long the peer waits for the news of it: longer each time, as on the data plane.
     fn failed(&self, user: &str, peer: IpAddr) -> Duration {
-        let failures = self.failures.note(peer, self.started.elapsed());
-        let user = self.server.auth().name_to_tell(user.as_bytes());
+        let failures = self.0.failed_auth(peer);
+        let user = self.0.auth().name_to_tell(user.as_bytes());
         tracing::warn!(%peer, user, failures, "admin plane: credentials are wrong");
         auth::delay(failures)
     }
@@ -103,7 +92,7 @@ impl Authorizer for KnownUsers {
             let Some(Credentials { user, secret }) = credentials else {
                 return Identity::Nobody;
             };
-            let auth = self.server.auth();
+            let auth = self.0.auth();
             match auth.verify(user.as_bytes(), secret.as_bytes()).await {
                 Ok(known) => Identity::User(known.role),
                 // Nobody looked at the secret: it was not wrong.

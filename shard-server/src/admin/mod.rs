@@ -4,7 +4,7 @@
 //! listen      the thread: its runtime, listener, connections, certificates, end
 //!  └─ routes      which path is whose; what surrounds all of them
 //!      ├─ guard       id, Host and Origin, rate, who may, places, time, problems, log
-//!      │   └─ hosts  rate  access  failures                      pure, but for the tables they keep
+//!      │   └─ hosts  rate  access                                pure, but for the tables they keep
 //!      ├─ kv  batch  scan  maintenance      handlers: a request to the engine's mailbox, an answer
 //!      │   └─ body  query  etag  cursor  problem                  pure
 //!      ├─ probes ─ health (pure)  metrics (pure)  facts
@@ -21,7 +21,6 @@ pub mod body;
 pub mod cursor;
 pub mod etag;
 pub mod facts;
-pub mod failures;
 pub mod guard;
 pub mod health;
 pub mod hosts;

@@ -1,18 +1,17 @@
 //! How often one peer may call, by `governor` (the generic cell rate algorithm): a bounded table of peers.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::peers::{EVERYBODY_ELSE, network};
+
 /// Peers that are remembered: some hundred bytes each. Beyond them those that were quiet long enough to be forgotten go;
 /// if none was, all further peers share one allowance.
 const MAX_PEERS: usize = 10_000;
-
-/// Under which the peers that find no place in the table are counted together.
-pub(super) const EVERYBODY_ELSE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The limiter; it lets everybody pass where there is no limit.
 #[derive(Debug)]
@@ -57,15 +56,6 @@ impl Rate {
     }
 }
 
-/// Whom an address is counted under: itself, or in IPv6 its network of 64 bits, within which one peer may choose
-/// addresses as it likes.
-pub(super) fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,21 +88,5 @@ mod tests {
         assert!(rate.check(peer(4)).is_ok(), "the first of the others");
         assert!(rate.check(peer(5)).is_err(), "the second shares with it");
         assert!(rate.limiter.as_ref().unwrap().len() <= 4);
-    }
-
-    #[test]
-    fn one_network_of_ipv6_is_one_peer() {
-        assert_eq!(
-            network("2001:db8::1".parse().unwrap()),
-            network("2001:db8::2".parse().unwrap())
-        );
-        assert_ne!(
-            network("2001:db8::1".parse().unwrap()),
-            network("2001:db8:1::1".parse().unwrap())
-        );
-        assert_eq!(
-            network("::ffff:10.0.0.1".parse().unwrap()),
-            "10.0.0.1".parse::<IpAddr>().unwrap()
-        );
     }
 }

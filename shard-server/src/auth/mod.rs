@@ -3,18 +3,21 @@
 //! ```text
 //! hash     secrets as argon2id PHC strings: made, checked
 //! pool     checks them on threads of their own: a check holds a core for tens of ms, which no shard has
+//! failures who was wrong how often
 //! permit   which role may run which command: pure
 //! ```
 //!
 //! A secret that was checked once is remembered as a keyed hash, under a key that never leaves this process, so that a
 //! client that reconnects costs microseconds. A name that nobody has is checked all the same, against a hash of nothing,
-//! so that the time of an answer does not tell which names there are. Each failure makes the client wait longer before
-//! it hears of it.
+//! so that the time of an answer does not tell which names there are. Each failure makes its address wait longer before
+//! it hears of it, over whichever connections, on both planes.
 
+pub mod failures;
 pub mod hash;
 pub mod permit;
 pub mod pool;
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use ring::rand::SystemRandom;
 use crate::command::Failure;
 use crate::config::{Role, Users};
 
+use failures::Failures;
 pub use hash::hash_secret;
 pub use permit::{may, permit};
 use pool::Pool;
@@ -34,7 +38,7 @@ pub const DEFAULT_USER: &str = "default";
 /// Longest secret in bytes; a longer one is wrong without a look.
 const MAX_SECRET_BYTES: usize = 1024;
 
-/// After a client's first failure.
+/// After the first failure of an address.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 
 /// However many there were: below the time a client has to say who it is, so that an honest one can try again.
@@ -94,6 +98,7 @@ pub struct Auth {
     anybody: Arc<User>,
     /// `None` where there are no users.
     checks: Option<Checks>,
+    failures: Failures,
 }
 
 impl Auth {
@@ -103,6 +108,7 @@ impl Auth {
             users: Vec::new(),
             anybody: User::new(DEFAULT_USER, Role::Admin, ""),
             checks: None,
+            failures: Failures::default(),
         }
     }
 
@@ -153,6 +159,12 @@ impl Auth {
     pub fn name_to_tell<'a>(&self, name: &'a [u8]) -> &'a str {
         let known = std::str::from_utf8(name).ok().filter(|_| self.knows(name));
         known.unwrap_or("(unknown)")
+    }
+
+    /// Notes that a client at `peer` was wrong about who it is, at `now` of the process's clock: how often clients of there
+    /// were lately, this time included. The news of it is to come after [`delay`].
+    pub fn note_failure(&self, peer: IpAddr, now: Duration) -> u32 {
+        self.failures.note(peer, now)
     }
 
     /// Who proves by `secret` to be `name`. Waits for a thread of the pool where the secret was not checked before; no

@@ -81,9 +81,8 @@ pub async fn identify<S: Store>(
         // Nobody looked at the secret: it was not wrong.
         Err(failure) if failure == Failure::BUSY_AUTH => Err(failure),
         Err(failure) => {
-            session.failed_auths = session.failed_auths.saturating_add(1);
             let (client, address) = (session.id, session.client.address);
-            let failures = session.failed_auths;
+            let failures = server.failed_auth(address.ip());
             let user = server.auth().name_to_tell(&user);
             tracing::warn!(client, %address, user, failures, "authentication failed");
             store.sleep(delay(failures)).await;

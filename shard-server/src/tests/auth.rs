@@ -1,10 +1,13 @@
 //! Saying who a client is, and what follows from it.
 
+use std::sync::Arc;
+
 use super::limits::{Core, Open};
-use crate::auth::{Auth, hash_secret};
+use crate::auth::{Auth, delay, hash_secret};
 use crate::config::{Limits, Role, User};
 use crate::server::Server;
-use crate::testing::server;
+use crate::store::Store as _;
+use crate::testing::{MemoryStore, Script, server, talk_to};
 
 /// A server with a user of each role.
 pub(super) fn with_users(limits: Limits) -> Server {
@@ -188,4 +191,24 @@ fn who_resets_has_as_long_as_one_that_has_just_come() {
         core.sweep(7001).await;
         assert_eq!(client.doomed(), Some(crate::clients::Reason::Unknown));
     });
+}
+
+/// Failures were counted by connection: whoever guessed and came anew each time waited the shortest time for ever.
+#[test]
+fn whoever_comes_anew_waits_as_long_as_one_that_stayed() {
+    let (store, server) = (MemoryStore::default(), Arc::new(with_users(Limits::default())));
+    for failures in 1..=4 {
+        let before = store.now();
+        let script = Script::new([b"AUTH nope\r\n".to_vec()]);
+        talk_to(&server, &store, script.clone());
+        assert_eq!(script.answers(), WRONG.as_bytes());
+        assert_eq!(
+            store.now().saturating_sub(before),
+            delay(failures),
+            "after {failures}"
+        );
+    }
+    let script = Script::new([b"AUTH readers\r\n".to_vec()]);
+    talk_to(&server, &store, script.clone());
+    assert_eq!(script.answers(), b"+OK\r\n", "and is let in when it is right");
 }

@@ -1,15 +1,14 @@
-//! How often each peer was lately wrong about who it is: a bounded table, pure but for what it keeps.
+//! How often each peer was lately wrong about who it is, on either plane: a bounded table, pure but for what it keeps.
 //!
-//! A connection of HTTP says little: whoever guesses opens another. So failures are counted by address here, where the data
-//! plane counts them by connection. A success forgets nothing, or somebody with one account would guess the others'
-//! secrets at leisure; only time does.
+//! A connection says little: whoever guesses opens another. So failures are counted by address. A success forgets nothing,
+//! or somebody with one account would guess the others' secrets at leisure; only time does.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::rate::{EVERYBODY_ELSE, network};
+use crate::peers::{EVERYBODY_ELSE, network};
 
 /// Peers that are remembered, some fifty bytes each. Beyond them those that were quiet for long go; if none was, all
 /// further peers share one count.
