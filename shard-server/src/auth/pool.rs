@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::hash::is_right;
+use super::hash::Checker;
 use crate::command::Failure;
 
 /// Threads: enough that one slow check does not hold up the next, few enough to leave the cores to the shards.
@@ -80,11 +80,12 @@ impl Pool {
 }
 
 fn work(queue: &Mutex<Receiver<Job>>, checks: &AtomicU64) {
+    let mut checker = Checker::default();
     loop {
         // Held while it waits: the other threads wait for the lock instead, and each job wakes one.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        let right = is_right(&job.hash, &job.secret);
+        let right = checker.is_right(&job.hash, &job.secret);
         checks.fetch_add(1, Ordering::Relaxed);
         // A client that has left does not wait for it.
         let _gone = job.answer.send(right);
