@@ -5,6 +5,7 @@
 //!                   │
 //!                   └──> result ──> stats ──> report     what was found, what it means, how it is shown
 //! servers                                    our server and Redis, by Redis's own client
+//! hostile                                    what hostile clients cost the polite ones of our server
 //! device, fio, cost                          the machine's own speed and what a run costs it, beside both
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod device;
 pub mod engines;
 pub mod error;
 pub mod fio;
+pub mod hostile;
 pub mod load;
 pub mod machine;
 pub mod report;

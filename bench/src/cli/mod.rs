@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::device::{self, Stop};
 use crate::error::BenchError;
 use crate::fio;
+use crate::hostile;
 use crate::servers;
 
 /// Measures storage engines, the device under them, and both beside each other.
@@ -39,6 +40,11 @@ pub enum Command {
     Fio(fio::command::FioArgs),
     /// Measures our server beside Redis, by redis-benchmark.
     Servers(servers::command::ServersArgs),
+    /// Measures what hostile clients cost the polite ones of our server.
+    Hostile(hostile::command::HostileArgs),
+    /// The hostile clients themselves, a process of their own; started by `hostile`.
+    #[command(hide = true)]
+    HostileClients(hostile::clients::ClientsArgs),
     /// Lists the presets.
     Presets,
 }
@@ -58,6 +64,8 @@ pub fn main(cli: Cli) -> Result<String, BenchError> {
         Command::Device(args) => device::command::command(&args, &stop),
         Command::Fio(args) => fio::command::command(&args, &stop),
         Command::Servers(args) => servers::command::command(&args, &stop),
+        Command::Hostile(args) => hostile::command::command(&args, &stop),
+        Command::HostileClients(args) => hostile::clients::command(&args),
         Command::Presets => Ok(args::presets()),
     }
 }

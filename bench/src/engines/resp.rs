@@ -67,6 +67,14 @@ impl Resp {
         })
     }
 
+    /// A caller with a connection of its own.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn caller(&self) -> Result<Caller, BenchError> {
+        Ok(Caller(RefCell::new(self.connection()?)))
+    }
+
     fn connection(&self) -> Result<Connection, BenchError> {
         connect(&self.client).map_err(|e| BenchError::engine(&format!("connecting to {}", self.address), e))
     }
@@ -144,7 +152,7 @@ impl Engine for Resp {
     }
 
     fn run(&self, job: &Arc<Job>) -> Result<(), BenchError> {
-        on_threads(job, || Ok(Caller(RefCell::new(self.connection()?))))
+        on_threads(job, || self.caller())
     }
 
     fn counters(&self) -> Counters {
@@ -197,7 +205,7 @@ impl Engine for Resp {
 }
 
 /// The server as one connection sees it.
-struct Caller(RefCell<Connection>);
+pub struct Caller(RefCell<Connection>);
 
 impl Caller {
     fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd, doing: &str) -> Result<T, BenchError> {

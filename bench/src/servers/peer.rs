@@ -48,30 +48,40 @@ impl Peer {
     ) -> Result<Self, BenchError> {
         let port = free_port()?;
         let list = format!("0-{}", cores.saturating_sub(1));
-        let mut command = command(server, programs, dir, port, cores, &list);
+        let command = command(server, programs, dir, port, cores, &list);
+        Self::spawn(command, server.name(), port)
+    }
+
+    /// Starts a command that becomes a server on `port`; `name` is for errors.
+    ///
+    /// # Errors
+    /// The program is not there, ended, or does not listen.
+    pub fn spawn(mut command: Command, name: &str, port: u16) -> Result<Self, BenchError> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|e| machine(format!("starting {}: {e}", server.name())))?;
+            .map_err(|e| machine(format!("starting {name}: {e}")))?;
         let mut peer = Self { child, port };
-        peer.wait_until_it_listens(server)?;
+        peer.wait_until_it_listens(name)?;
         Ok(peer)
     }
 
-    fn wait_until_it_listens(&mut self, server: Server) -> Result<(), BenchError> {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_until_it_listens(&mut self, name: &str) -> Result<(), BenchError> {
         let began = Instant::now();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         while TcpStream::connect(address).is_err() {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(machine(format!(
-                    "{} ended before it listened: {status}",
-                    server.name()
-                )));
+                return Err(machine(format!("{name} ended before it listened: {status}")));
             }
             if began.elapsed() > PATIENCE {
-                return Err(machine(format!("{} does not listen on {address}", server.name())));
+                return Err(machine(format!("{name} does not listen on {address}")));
             }
             sleep(LOOK_AGAIN);
         }
@@ -145,7 +155,10 @@ fn ticks(stat: &str) -> Option<f64> {
 }
 
 /// A port that was free a moment ago. Below those that the kernel gives to clients, so that none of them takes it.
-fn free_port() -> Result<u16, BenchError> {
+///
+/// # Errors
+/// None is.
+pub fn free_port() -> Result<u16, BenchError> {
     (20_000..30_000)
         .step_by(16)
         .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
