@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use corelane::api::Db;
 use corelane::io::checks;
-use corelane::io::glommio::available_cores;
+use corelane::io::cores::available_cores;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};

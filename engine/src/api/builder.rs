@@ -160,7 +160,7 @@ pub struct Builder<S: Service = ()> {
 impl Builder {
     /// For the database in directory `path`, which is created if need be; its parent must exist.
     pub(super) fn new(path: &Path) -> Self {
-        let options = Options::new(crate::io::glommio::available_cores());
+        let options = Options::new(crate::io::cores::available_cores());
         Self {
             path: path.to_owned(),
             options,

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rustix::process::Resource;
 
-use super::glommio::{available_cores, raise_memlock_limit, unnamed_file};
+use super::cores::{available_cores, raise_memlock_limit};
+use super::glommio::unnamed_file;
 use crate::types::PAGE_BYTES;
 
 /// The oldest kernel whose io_uring has every operation that the runtime uses.

@@ -21,10 +21,13 @@ use std::path::Path;
 use std::time::Duration;
 
 pub mod checks;
+mod clock;
 #[doc(hidden)]
 pub mod conformance;
+pub mod cores;
 pub mod glommio;
 pub mod mailbox;
+mod names;
 mod scheduler;
 pub mod sim;
 

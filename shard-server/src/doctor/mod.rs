@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use corelane::io::checks;
-use corelane::io::glommio::available_cores;
+use corelane::io::cores::available_cores;
 
 use crate::config::Config;
 use crate::config::flags::ServeFlags;

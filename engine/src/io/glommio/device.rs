@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use glommio::io::OpenOptions;
 
 use super::in_flight::Busy;
-use super::{names, os_error};
+use super::{blocking, os_error};
 use crate::types::PAGE_BYTES;
 
 /// The longest single transfer on any device. A kernel I/O request holds 256 pieces of memory, so 1 MiB of scattered
@@ -64,7 +64,7 @@ pub(in crate::io) fn unnamed_file(dir: &Path, flags: i32) -> io::Result<std::fs:
 /// Lets glommio open a file on the device of `dir` that holds a block, which is all that it takes.
 pub(super) async fn probe_polling(dir: &Path, busy: Busy) -> io::Result<()> {
     let dir = dir.to_owned();
-    let file = names::blocking(busy, move || {
+    let file = blocking::blocking(busy, move || {
         let mut file = unnamed_file(&dir, 0)?;
         file.write_all(&[0; PAGE_BYTES])?;
         // The block must have its place on the device, else there is nothing to poll for.

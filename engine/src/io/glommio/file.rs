@@ -18,9 +18,10 @@ use std::rc::Rc;
 use futures_util::stream::{self, StreamExt};
 use glommio::io::{DmaBuffer, DmaFile, ReadResult};
 
+use super::super::names;
 use super::super::{File, OpenMode, OpenOptions};
 use super::in_flight::InFlight;
-use super::{names, os_error};
+use super::{blocking, os_error};
 use crate::types::PAGE_BYTES;
 
 /// Parts of one transfer under way together: enough to hide a device's latency behind its bandwidth, and at most
@@ -281,7 +282,8 @@ impl File for GlommioFile {
         let this = self.clone();
         async move {
             let path = format!("/proc/{}/fd/{}", std::process::id(), this.file.as_raw_fd());
-            let bytes = names::blocking(this.in_flight.enter(), move || names::bytes(Path::new(&path))).await;
+            let bytes =
+                blocking::blocking(this.in_flight.enter(), move || names::bytes(Path::new(&path))).await;
             drop(this);
             bytes
         }

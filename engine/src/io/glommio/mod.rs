@@ -1,7 +1,7 @@
 //! The glommio runtime behind the seam: the only place that names glommio.
 //!
 //! One pinned executor per core ([`start`]). Files are `DmaFile`s (`file.rs`), names and directories go to a blocking
-//! thread (`names.rs`), sockets are polled through the ring (`net.rs`), and `device.rs` knows what must be known of a
+//! thread (`blocking.rs`), sockets are polled through the ring (`net.rs`), and `device.rs` knows what must be known of a
 //! device before its first file is opened. The tasks are ours (`io/scheduler.rs`); glommio runs them as one of its
 //! own and does what it does best, the rings. glommio 0.9.0 is the last release on crates.io; what it needs to be
 //! handled with care is written beside the code that handles it:
@@ -16,24 +16,25 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use glommio::GlommioError;
 
+use super::clock;
+use super::names::{self, FileLock};
 use super::scheduler::{self, Scheduler};
 use super::{Class, DirEntry, Io, OpenOptions};
+use blocking::blocking;
 use in_flight::InFlight;
 
+mod blocking;
 mod device;
 mod file;
 mod in_flight;
-mod names;
 mod net;
 mod run;
 #[cfg(test)]
@@ -41,9 +42,8 @@ mod tests;
 
 pub(in crate::io) use device::unnamed_file;
 pub use file::{GlommioFile, ReadBuf, WriteBuf};
-pub use names::GlommioLock;
 pub use net::{GlommioListener, GlommioStream, RecvBuf};
-pub use run::{CorePanic, CoreThread, StartOptions, available_cores, raise_memlock_limit, start};
+pub use run::start;
 
 /// The machine as one glommio executor sees it. Made by [`start`], one for each core; `!Send`.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl GlommioIo {
             return Ok(());
         }
         let of = dir.clone();
-        let device = names::blocking(self.0.in_flight.enter(), move || device::device_of(&of)).await?;
+        let device = blocking(self.0.in_flight.enter(), move || device::device_of(&of)).await?;
         if !self.0.primed_devices.borrow().contains(&device) {
             device::probe_polling(&dir, self.0.in_flight.enter()).await?;
             self.0.primed_devices.borrow_mut().insert(device);
@@ -125,18 +125,11 @@ impl GlommioIo {
     }
 }
 
-/// The start that [`Io::now`] counts from, one for the process, so that times of different cores compare.
-#[expect(clippy::disallowed_methods, reason = "this is the seam's clock")]
-fn process_start() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
-}
-
 impl Io for GlommioIo {
     type File = GlommioFile;
     type Listener = GlommioListener;
     type Stream = GlommioStream;
-    type Lock = GlommioLock;
+    type Lock = FileLock;
 
     fn open(
         &self,
@@ -161,37 +154,37 @@ impl Io for GlommioIo {
 
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let (from, to) = (from.to_owned(), to.to_owned());
-        names::blocking(self.0.in_flight.enter(), move || names::rename(&from, &to))
+        blocking(self.0.in_flight.enter(), move || names::rename(&from, &to))
     }
 
     fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_owned();
-        names::blocking(self.0.in_flight.enter(), move || names::remove(&path))
+        blocking(self.0.in_flight.enter(), move || names::remove(&path))
     }
 
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_owned();
-        names::blocking(self.0.in_flight.enter(), move || names::create_dir(&path))
+        blocking(self.0.in_flight.enter(), move || names::create_dir(&path))
     }
 
     fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>> + 'static {
         let path = path.to_owned();
-        names::blocking(self.0.in_flight.enter(), move || names::sync_dir(&path))
+        blocking(self.0.in_flight.enter(), move || names::sync_dir(&path))
     }
 
     fn list_dir(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>> + 'static {
         let path = path.to_owned();
-        names::blocking(self.0.in_flight.enter(), move || names::list_dir(&path))
+        blocking(self.0.in_flight.enter(), move || names::list_dir(&path))
     }
 
     fn free_bytes(&self, path: &Path) -> impl Future<Output = io::Result<u64>> + 'static {
         let path = path.to_owned();
-        names::blocking(self.0.in_flight.enter(), move || names::free_bytes(&path))
+        blocking(self.0.in_flight.enter(), move || names::free_bytes(&path))
     }
 
     fn lock(&self, path: &Path) -> impl Future<Output = io::Result<Self::Lock>> + 'static {
         let path = path.to_owned();
-        names::blocking(self.0.in_flight.enter(), move || names::lock(&path))
+        blocking(self.0.in_flight.enter(), move || names::lock(&path))
     }
 
     fn alloc(&self, bytes: usize) -> WriteBuf {
@@ -199,13 +192,11 @@ impl Io for GlommioIo {
     }
 
     fn now(&self) -> Duration {
-        process_start().elapsed()
+        clock::now()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam's clock")]
     fn wall_clock_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        clock::wall_clock_ms()
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
@@ -228,9 +219,8 @@ impl Io for GlommioIo {
         scheduler::yield_now()
     }
 
-    /// The standard library's hash keys: seeded by the operating system, different at every call.
     fn random_u64(&self) -> u64 {
-        RandomState::new().build_hasher().finish()
+        clock::random_u64()
     }
 
     fn listen(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + 'static {

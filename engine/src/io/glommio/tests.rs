@@ -15,6 +15,7 @@ use std::sync::{Arc, mpsc};
 use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
+use super::super::cores::{CoreThread, StartOptions, available_cores};
 use super::super::mailbox::{Receiver, Sender, mailbox};
 use super::super::{File, Listener, OpenMode, Stream};
 use super::*;
@@ -655,7 +656,7 @@ fn r12_what_a_panic_drops_halfway_has_ended_when_the_core_has() {
             let file = io.open(&path, OpenOptions::CREATE).await.expect("it is new");
             let mut buf = io.alloc(bytes);
             buf.fill(7);
-            let rename = names::blocking(io.0.in_flight.enter(), move || {
+            let rename = blocking::blocking(io.0.in_flight.enter(), move || {
                 std::thread::sleep(Duration::from_millis(100));
                 renames.store(true, Ordering::SeqCst);
                 Ok(())

@@ -1,56 +1,33 @@
-//! Names, directories, space and the lock: what the ring has no good operation for, on the executor's blocking threads.
+//! Names, directories, space and the lock, as plain blocking calls: what a ring has no good operation for.
 //!
-//! The functions here are plain blocking ones; [`blocking`] carries them to a thread and their results back.
+//! Each runtime carries them to a thread of its own for such calls, and their results back.
 
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DirEntry;
-use super::in_flight::Busy;
-
-/// Runs `work` on one of this executor's blocking threads. It must not panic: glommio would wait for it for ever.
-///
-/// If the future is dropped, the work is done all the same and its result dropped, so a lock taken meanwhile is
-/// released. (glommio's own way of returning a value would leak it.) It is `busy` until then.
-pub(super) async fn blocking<T: Send + 'static>(
-    busy: Busy,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let slot = Arc::new(Mutex::new(None));
-    let filled = Arc::clone(&slot);
-    glommio::executor()
-        .spawn_blocking(move || {
-            let result = work();
-            *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            drop(busy);
-        })
-        .await;
-    let result = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    result.expect("the work ran to its end, and filled the slot there")
-}
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(in crate::io) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(in crate::io) fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+pub(in crate::io) fn create_dir(path: &Path) -> io::Result<()> {
     match std::fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other,
@@ -59,17 +36,17 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+pub(in crate::io) fn sync_dir(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
+pub(in crate::io) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
@@ -94,21 +71,21 @@ pub(super) fn list_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
 /// The length of what `path` leads to.
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn bytes(path: &Path) -> io::Result<u64> {
+pub(in crate::io) fn bytes(path: &Path) -> io::Result<u64> {
     Ok(std::fs::metadata(path)?.len())
 }
 
 /// What an unprivileged writer may still take: `f_bavail`, which leaves out the blocks reserved for root.
-pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+pub(in crate::io) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stats = rustix::fs::statvfs(path)?;
     Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
 }
 
 /// Keeps other openers of a lock file out. Released when it is dropped, and by the kernel when the process dies.
 #[derive(Debug)]
-pub struct GlommioLock {
+pub struct FileLock {
     /// The lock belongs to this open file.
     _file: std::fs::File,
 }
@@ -119,9 +96,9 @@ const PID_DIGITS: u64 = 10;
 /// Takes the lock by `flock`, which tells apart two openers in one process as well as in two.
 #[expect(
     clippy::disallowed_methods,
-    reason = "runs on the blocking thread, behind the seam"
+    reason = "runs on a blocking thread, behind the seam"
 )]
-pub(super) fn lock(path: &Path) -> io::Result<GlommioLock> {
+pub(in crate::io) fn lock(path: &Path) -> io::Result<FileLock> {
     let mut file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -149,7 +126,7 @@ pub(super) fn lock(path: &Path) -> io::Result<GlommioLock> {
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(std::process::id().to_string().as_bytes())?;
-    Ok(GlommioLock { _file: file })
+    Ok(FileLock { _file: file })
 }
 
 /// Who holds a lock, by what stands in its file.
