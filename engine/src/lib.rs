@@ -11,7 +11,7 @@
 //!  └─ shard    one core's state: write, read, flush, recover !Send
 //!      ├─ memtable  wal  sstable  version  compaction  cache
 //!      │    └─ merge (pure k-way merge)   └─ codec, types (pure)
-//!      └─ io       the one seam to the machine: glommio, and a simulator
+//!      └─ io       the one seam to the machine: two runtimes, and a simulator
 //! ```
 //!
 //! `ARCHITECTURE.md` walks a write and a read through these; `FORMATS.md` draws every byte on disk.

@@ -1,7 +1,7 @@
 //! The one seam to the machine: files, sockets, clock, tasks, messages between cores, randomness.
 //!
 //! Engine and server reach the machine only through [`Io`], a type parameter of the shard, so the same code runs on
-//! glommio ([`glommio`]) and in the seeded simulator ([`sim`]). The shape is completion, not readiness: owned buffers
+//! glommio ([`glommio`]), on a runtime of our own ([`uring`]) and in the seeded simulator ([`sim`]). The shape is completion, not readiness: owned buffers
 //! go in and come back, `recv` yields a filled buffer, `send` takes a batch. A ring with registered buffers, multishot
 //! receive and registered files fits the same shape without a copy.
 //!
@@ -30,6 +30,7 @@ pub mod mailbox;
 mod names;
 mod scheduler;
 pub mod sim;
+pub mod uring;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

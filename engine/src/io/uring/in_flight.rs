@@ -1,0 +1,249 @@
+//! The ring and the operations under way on it, together: what makes handing addresses to the kernel safe.
+//!
+//! An operation goes into its slot first, its entry is made from there, and it leaves the slot only when its last completion
+//! has been taken. If the ring ends with operations under way, they are never freed ([`InFlight`]'s drop), because the kernel
+//! may still write to what they hold.
+#![expect(
+    unsafe_code,
+    reason = "entries hold addresses, and completions hand over descriptors and buffers by number"
+)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use io_uring::cqueue;
+
+use super::ability::{Ability, Setup, check, has_multishot_receive, kernel};
+use super::buffers::{BufferRing, RECV_BUFFERS};
+use super::completion::{Completion, Sink};
+use super::memory::Arena;
+use super::operation::{Operation, RECV_GROUP};
+use super::ring::{Ring, Wait};
+use super::slots::{Key, Left, Slots, Told};
+
+/// What a completion asks to be done, outside of any borrow.
+pub(super) enum Event {
+    /// As [`Told`] says.
+    Told(Told),
+    /// A sink takes it.
+    Sink(Rc<dyn Sink>, Completion, Option<Operation>),
+}
+
+/// How a ring is made; less than the kernel offers for the tests of what older kernels lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Entries that the ring takes at once.
+    pub(super) depth: usize,
+    /// The best setup to try.
+    pub(super) setup: Setup,
+    /// Use multishot receive where it is there.
+    pub(super) multishot_receive: bool,
+    /// Files to register room for.
+    pub(super) files: u32,
+}
+
+/// See the module's head.
+pub(super) struct InFlight {
+    ring: Ring,
+    slots: Slots,
+    /// `None` where the kernel has no multishot receive.
+    buffers: Option<BufferRing>,
+    /// Kept here so that it outlives the ring.
+    arena: Arena,
+}
+
+impl InFlight {
+    /// Makes a ring of the best setup that this kernel has, with what can be registered.
+    ///
+    /// # Errors
+    /// That the kernel is too old, or has no ring for us: why.
+    pub(super) fn new(wanted: Wanted, arena: Arena) -> io::Result<(Self, Ability)> {
+        let (ring, setup) = best_ring(wanted)?;
+        let kernel = kernel();
+        check(&kernel, &ring.probe()?)?;
+        let submitter = ring.submitter();
+        let registered_files = if submitter.register_files_sparse(wanted.files).is_ok() {
+            wanted.files
+        } else {
+            0
+        };
+        let mut registered_bytes = 0;
+        if let Some((start, bytes)) = arena.region() {
+            let vector = libc::iovec {
+                iov_base: start.as_ptr().cast(),
+                iov_len: bytes,
+            };
+            // SAFETY: the arena owns the region, and is kept beside the ring, declared after it and so dropped after it.
+            if unsafe { submitter.register_buffers(&[vector]) }.is_ok() {
+                arena.set_registered();
+                registered_bytes = bytes;
+            }
+        }
+        let buffers = BufferRing::new();
+        let multishot_receive = wanted.multishot_receive
+            && has_multishot_receive(&kernel)
+            // SAFETY: the ring of buffers owns its entries, and is kept beside the ring as the arena is.
+            && unsafe {
+                submitter.register_buf_ring_with_flags(buffers.address(), RECV_BUFFERS, RECV_GROUP, 0)
+            }
+            .is_ok();
+        let ability = Ability {
+            kernel,
+            setup,
+            multishot_receive,
+            registered_files,
+            registered_bytes,
+            huge_pages: arena.has_huge_pages(),
+        };
+        let this = Self {
+            ring,
+            slots: Slots::default(),
+            buffers: multishot_receive.then_some(buffers),
+            arena,
+        };
+        Ok((this, ability))
+    }
+
+    /// Puts an operation into a slot and queues its entry.
+    pub(super) fn begin(&mut self, operation: Operation, awaited: bool) -> Key {
+        let key = self.slots.insert(operation, awaited);
+        let entry = self.slots.operation(key).entry().user_data(key.user_data());
+        // SAFETY: the entry points to what the operation owns behind pointers of its own, which moving the operation does not
+        // move. The operation is in its slot, which hands it out only after the last completion (`take_completions`), and
+        // nothing between changes it. Descriptors are kept open by what the operation holds, or are numbers that the
+        // kernel looks up as it takes the entry.
+        unsafe { self.ring.push(entry) };
+        key
+    }
+
+    /// Takes what has completed, and appends what is to be done about it.
+    pub(super) fn take_completions(&mut self, scratch: &mut Vec<cqueue::Entry>, events: &mut Vec<Event>) {
+        self.ring.take(scratch);
+        for entry in scratch.drain(..) {
+            let key = Key::from_user_data(entry.user_data());
+            let completion = self.completion(key, &entry);
+            let over = !cqueue::more(entry.flags());
+            let event = match self.slots.operation(key).sink().cloned() {
+                Some(sink) => {
+                    let operation = over.then(|| self.slots.end(key));
+                    Event::Sink(sink, completion, operation)
+                }
+                None => Event::Told(self.slots.complete(key, completion)),
+            };
+            events.push(event);
+        }
+    }
+
+    fn completion(&mut self, key: Key, entry: &cqueue::Entry) -> Completion {
+        let result =
+            usize::try_from(entry.result()).map_err(|_| io::Error::from_raw_os_error(-entry.result()));
+        let opens = self.slots.operation(key).opens();
+        let opened = (opens && result.is_ok()).then(|| {
+            // SAFETY: the kernel has opened this descriptor for this operation, tells it once, and it is claimed only here.
+            unsafe { OwnedFd::from_raw_fd(entry.result()) }
+        });
+        let filled = cqueue::buffer_select(entry.flags()).zip(self.buffers.as_ref());
+        let lent = filled.map(|(number, buffers)| {
+            let bytes = *result.as_ref().unwrap_or(&0);
+            // SAFETY: this completion says that it filled the buffer, and is looked at once.
+            unsafe { buffers.take(number, bytes) }
+        });
+        Completion { result, opened, lent }
+    }
+
+    /// Whether the kernel must be entered for anything.
+    pub(super) fn wants_enter(&mut self) -> bool {
+        self.ring.wants_enter()
+    }
+
+    /// Whether there is a completion to take or anything to enter for.
+    pub(super) fn has_work(&mut self) -> bool {
+        self.ring.has_work()
+    }
+
+    /// Hands over what is queued and waits.
+    ///
+    /// # Errors
+    /// As [`Ring::enter`].
+    pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.ring.enter(wait)
+    }
+
+    /// See [`Slots::poll`].
+    pub(super) fn poll(&mut self, key: Key, cx: &Context<'_>) -> Poll<(Operation, Completion)> {
+        self.slots.poll(key, cx)
+    }
+
+    /// See [`Slots::abandon`].
+    pub(super) fn abandon(&mut self, key: Key) -> Left {
+        self.slots.abandon(key)
+    }
+
+    /// Asks that an operation end early, if it is still under way.
+    pub(super) fn cancel(&mut self, key: Key) {
+        if self.slots.contains(key) {
+            self.begin(Operation::Cancel(key.user_data()), false);
+        }
+    }
+
+    /// Asks that every operation that waits for others end.
+    pub(super) fn cancel_endless(&mut self) {
+        for key in self.slots.endless() {
+            self.cancel(key);
+        }
+    }
+
+    /// Operations under way, or completed and not taken.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Puts a file into the table of registered ones, or takes it out (`None`).
+    pub(super) fn register_file(&mut self, place: u32, fd: Option<i32>) -> io::Result<()> {
+        let registered = self
+            .ring
+            .submitter()
+            .register_files_update(place, &[fd.unwrap_or(-1)]);
+        registered.map(drop)
+    }
+
+    /// Receive buffers out of the ring, `None` without one.
+    pub(super) fn lent(&self) -> Option<u16> {
+        self.buffers.as_ref().map(BufferRing::lent)
+    }
+
+    /// The memory for file transfers.
+    pub(super) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.slots.len() > 0 {
+            // The kernel may still write to their memory, to the arena's and to the receive buffers'.
+            std::mem::forget(std::mem::take(&mut self.slots));
+            std::mem::forget(self.arena.clone());
+            std::mem::forget(self.buffers.clone());
+        }
+    }
+}
+
+fn best_ring(wanted: Wanted) -> io::Result<(Ring, Setup)> {
+    let mut tried = Setup::ALL.into_iter().skip_while(|setup| *setup != wanted.setup);
+    loop {
+        let setup = tried
+            .next()
+            .expect("the last setup is returned below, whatever it says");
+        match Ring::new(wanted.depth, setup) {
+            Ok(ring) => return Ok((ring, setup)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && setup != Setup::Cooperative => {}
+            Err(error) => {
+                let what = format!("making an io_uring ring: {error}");
+                return Err(io::Error::new(error.kind(), what));
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a connection has received and nobody has read yet.
+//!
+//! A multishot receive stays armed as long as it is read from: each completion brings a buffer of the core's ring. It is
+//! armed by the first reader who finds nothing, and again by a reader after it ended, which it does
+//!
+//! - at [`MAX_UNREAD`] buffers, by our cancelling it: a connection that nobody reads must not take the core's buffers, and
+//!   its sender must feel that it is not read;
+//! - when the core has no buffers left. The next receive then brings memory of its own, so that whoever waits for bytes gets
+//!   them however many buffers others hold;
+//! - for the kernel's own reasons, which are nobody's business.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::buffers::{Lent, RECV_BUFFERS};
+use super::completion::{Completion, Sink};
+use super::operation::{Operation, Stream};
+use super::reactor::Reactor;
+use super::slots::Key;
+use super::socket::Socket;
+
+/// Buffers that a connection may hold unread: 256 KiB, what a fast sender has on its way.
+const MAX_UNREAD: usize = 8;
+
+/// Memory of a receive that brings its own. Each waiting connection may hold so much where the ring has nothing to offer.
+const OWN_BYTES: usize = 8 * 1024;
+
+/// Bytes received. Their memory goes back to the core when they are dropped.
+pub struct RecvBuf(Bytes);
+
+enum Bytes {
+    Lent(Lent),
+    Own(Vec<u8>),
+}
+
+impl RecvBuf {
+    fn nothing() -> Self {
+        Self(Bytes::Own(Vec::new()))
+    }
+}
+
+impl Deref for RecvBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Lent(bytes) => bytes,
+            Bytes::Own(bytes) => bytes,
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    unread: VecDeque<RecvBuf>,
+    /// What a reader is told when nothing is unread: the end, once as the error that it was.
+    end: Option<Option<io::Error>>,
+    /// The receive under way.
+    armed: Option<Key>,
+    /// It is being cancelled.
+    ending: bool,
+    /// The ring of buffers had nothing to offer.
+    starved: bool,
+    reader: Option<Waker>,
+    /// Nobody will read.
+    closed: bool,
+}
+
+/// See the module's head.
+pub(super) struct Inbox {
+    reactor: Rc<Reactor>,
+    socket: RawFd,
+    state: RefCell<State>,
+}
+
+impl Inbox {
+    /// Of a connection that nothing was received from.
+    pub(super) fn new(socket: &Socket) -> Rc<Self> {
+        Rc::new(Self {
+            reactor: Rc::clone(socket.reactor()),
+            socket: socket.as_raw_fd(),
+            state: RefCell::default(),
+        })
+    }
+
+    /// The next bytes; none at the end.
+    pub(super) fn poll(self: &Rc<Self>, cx: &Context<'_>) -> Poll<io::Result<RecvBuf>> {
+        let mut state = self.state.borrow_mut();
+        if let Some(bytes) = state.unread.pop_front() {
+            return Poll::Ready(Ok(bytes));
+        }
+        if let Some(end) = &mut state.end {
+            return Poll::Ready(end.take().map_or_else(|| Ok(RecvBuf::nothing()), Err));
+        }
+        match &mut state.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        if state.armed.is_none() {
+            let operation = self.receive(&mut state);
+            state.armed = Some(self.reactor.begin_stream(operation));
+        }
+        Poll::Pending
+    }
+
+    /// The receive that suits.
+    fn receive(self: &Rc<Self>, state: &mut State) -> Operation {
+        let starved = std::mem::take(&mut state.starved);
+        let (socket, sink) = (self.socket, Rc::clone(self) as Rc<dyn Sink>);
+        match self.reactor.lent_buffers() {
+            Some(lent) if lent < RECV_BUFFERS && !starved => Operation::Stream {
+                what: Stream::Receive,
+                fd: socket,
+                sink,
+            },
+            _ => Operation::Receive {
+                socket,
+                buffer: vec![0; OWN_BYTES],
+                sink,
+            },
+        }
+    }
+
+    /// Nobody will read any more.
+    pub(super) fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        state.closed = true;
+        let (armed, unread) = (state.armed, std::mem::take(&mut state.unread));
+        state.reader = None;
+        drop(state);
+        drop(unread);
+        if let Some(key) = armed {
+            self.reactor.cancel(key);
+        }
+    }
+}
+
+impl State {
+    fn take_in(&mut self, completion: Completion, over: Option<Operation>) {
+        match completion.result {
+            Ok(0) => self.end = Some(None),
+            Ok(bytes) => match (completion.lent, over) {
+                (Some(lent), _) => self.unread.push_back(RecvBuf(Bytes::Lent(lent))),
+                (None, Some(Operation::Receive { mut buffer, .. })) => {
+                    buffer.truncate(bytes);
+                    self.unread.push_back(RecvBuf(Bytes::Own(buffer)));
+                }
+                _ => unreachable!("bytes come in a buffer of the ring or of the operation"),
+            },
+            Err(error) => match error.raw_os_error() {
+                // Ours, or the kernel wants to be asked again.
+                Some(libc::ECANCELED | libc::EAGAIN | libc::EINTR) => {}
+                Some(libc::ENOBUFS) => self.starved = true,
+                _ => self.end = Some(Some(error)),
+            },
+        }
+    }
+}
+
+impl Sink for Inbox {
+    fn completed(&self, completion: Completion, over: Option<Operation>) {
+        let mut state = self.state.borrow_mut();
+        if over.is_some() {
+            state.armed = None;
+            state.ending = false;
+        }
+        if state.closed {
+            return;
+        }
+        state.take_in(completion, over);
+        let cancel = (state.unread.len() >= MAX_UNREAD && !state.ending)
+            .then_some(state.armed)
+            .flatten();
+        state.ending |= cancel.is_some();
+        // Also when a receive ended without bytes: the reader arms the next.
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(key) = cancel {
+            self.reactor.cancel(key);
+        }
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Sockets: peers that reset, do not read, or send faster than they are read; and buffers that run out.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::*;
+
+const LOOPBACK: &str = "127.0.0.1:0";
+
+async fn connected(io: &UringIo) -> (UringStream, UringStream) {
+    let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, server) = join(io.connect(address), listener.accept()).await;
+    (client.unwrap(), server.unwrap())
+}
+
+/// A connection from a plain thread's socket.
+async fn from_outside(io: &UringIo) -> (TcpStream, UringStream) {
+    let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+    let outside = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (outside, listener.accept().await.unwrap())
+}
+
+#[test]
+fn a_reset_is_an_error_once_and_then_the_end() {
+    on_core(|io, _| async move {
+        let (mut outside, server) = from_outside(&io).await;
+        // Closing with bytes unread resets.
+        server.send(vec![vec![1; 100]]).await.0.unwrap();
+        io.sleep(Duration::from_millis(5)).await;
+        outside.write_all(b"x").unwrap();
+        assert_eq!(*server.recv().await.unwrap(), *b"x");
+        drop(outside);
+        let error = server.recv().await.err().map(|error| error.kind());
+        assert_eq!(error, Some(io::ErrorKind::ConnectionReset));
+        assert!(server.recv().await.unwrap().is_empty());
+        let (sent, back) = server.send(vec![vec![1; 100]]).await;
+        assert!(sent.is_err() && back == [vec![1; 100]]);
+    });
+}
+
+#[test]
+fn a_sender_whose_bytes_nobody_reads_is_held_back_and_takes_few_buffers() {
+    on_core(|io, _| async move {
+        let (client, server) = connected(&io).await;
+        let sent = Rc::new(Cell::new(0_usize));
+        let (sends, sending) = (Rc::clone(&sent), client.clone());
+        io.spawn(Class::Foreground, async move {
+            for _ in 0..640 {
+                sending.send(vec![vec![1; 100_000]]).await.0.unwrap();
+                sends.set(sends.get() + 100_000);
+            }
+        });
+        let first = server.recv().await.unwrap();
+        // What the sockets and a few buffers hold; the sender has come to a stop.
+        let mut last = usize::MAX;
+        while last != sent.get() {
+            last = sent.get();
+            io.sleep(Duration::from_millis(50)).await;
+        }
+        assert!(last < 64_000_000, "{last} bytes went nowhere");
+        let held = io.held().receive_buffers;
+        assert!(held <= 32, "{held} buffers for a connection that nobody reads");
+        let mut received = first.len();
+        drop(first);
+        while received < 64_000_000 {
+            received += server.recv().await.unwrap().len();
+        }
+        assert_eq!(received, 64_000_000);
+    });
+}
+
+/// When every buffer of the ring is out, a receive failed with ENOBUFS, and nobody armed it again.
+#[test]
+fn whoever_waits_for_bytes_gets_them_when_all_buffers_are_out() {
+    on_core(|io, _| async move {
+        let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        let mut pairs = Vec::new();
+        let all = usize::from(super::buffers::RECV_BUFFERS);
+        // Connections that keep what they have received.
+        while io.held().receive_buffers < all {
+            let (client, server) = join(io.connect(address), listener.accept()).await;
+            let (client, server) = (client.unwrap(), server.unwrap());
+            for _ in 0..4 {
+                client.send(vec![vec![7; 10]]).await.0.unwrap();
+                held.push(server.recv().await.unwrap());
+            }
+            pairs.push((client, server));
+            assert!(held.len() <= 2 * all, "buffers of the ring are used");
+        }
+        let (client, server) = join(io.connect(address), listener.accept()).await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        // Those whose receive is armed already find none either.
+        for (client, server) in pairs.iter().take(10).chain([&(client, server)]) {
+            for round in 0..3_u8 {
+                client.send(vec![vec![round; 20_000]]).await.0.unwrap();
+                let mut bytes = 0;
+                while bytes < 20_000 {
+                    let received = server.recv().await.unwrap();
+                    assert!(!received.is_empty() && received.iter().all(|&byte| byte == round));
+                    bytes += received.len();
+                }
+            }
+        }
+        assert!(
+            held.iter().all(|bytes| **bytes == [7; 10]),
+            "nobody wrote into them"
+        );
+        drop(held);
+        let (client, server) = &pairs[0];
+        client.send(vec![vec![9; 10]]).await.0.unwrap();
+        assert_eq!(*server.recv().await.unwrap(), [9; 10]);
+    });
+}
+
+#[test]
+fn a_thousand_connections_from_outside_are_each_answered() {
+    on_core(|io, _| async move {
+        let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let outside = std::thread::spawn(move || {
+            let mut streams: Vec<TcpStream> =
+                (0..1000).map(|_| TcpStream::connect(address).unwrap()).collect();
+            for (stream, n) in streams.iter_mut().zip(0_u32..) {
+                stream.write_all(&n.to_be_bytes()).unwrap();
+            }
+            for (stream, n) in streams.iter_mut().zip(0_u32..) {
+                let mut answer = [0; 4];
+                stream.read_exact(&mut answer).unwrap();
+                assert_eq!(u32::from_be_bytes(answer), n + 1);
+            }
+        });
+        let served = Rc::new(Cell::new(0));
+        for _ in 0..1000 {
+            let (stream, served) = (listener.accept().await.unwrap(), Rc::clone(&served));
+            io.spawn(Class::Foreground, async move {
+                let mut request = Vec::new();
+                while request.len() < 4 {
+                    request.extend_from_slice(&stream.recv().await.unwrap());
+                }
+                let n = u32::from_be_bytes(request.try_into().unwrap());
+                stream.send(vec![(n + 1).to_be_bytes().to_vec()]).await.0.unwrap();
+                assert!(stream.recv().await.map_or(true, |bytes| bytes.is_empty()));
+                served.set(served.get() + 1);
+            });
+        }
+        while served.get() < 1000 {
+            io.sleep(Duration::from_millis(1)).await;
+        }
+        outside.join().unwrap();
+    });
+}
+
+/// A send that is given up while its peer does not read would hold its buffers, and the socket, for ever.
+#[test]
+fn a_send_that_is_given_up_ends() {
+    on_core(|io, _| async move {
+        let (client, server) = connected(&io).await;
+        let mut send = Box::pin(client.send(vec![vec![1; 32 << 20]]));
+        let _begun = futures_util::poll!(&mut send);
+        io.sleep(Duration::from_millis(5)).await;
+        let with_send = io.held().operations;
+        drop(send);
+        for _ in 0..1000 {
+            if io.held().operations < with_send {
+                break;
+            }
+            io.sleep(Duration::from_millis(1)).await;
+        }
+        assert!(io.held().operations < with_send, "it goes on for ever");
+        drop(server);
+    });
+}
+
+#[test]
+fn two_cores_listen_on_one_address() {
+    on_core(|io, _| async move {
+        let first = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+        let second = io.listen(first.local_addr().unwrap()).await.unwrap();
+        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    });
+}
+
+#[test]
+fn connections_over_ipv6_work_where_it_is_there() {
+    on_core(|io, _| async move {
+        let Ok(listener) = io.listen("[::1]:0".parse().unwrap()).await else {
+            return;
+        };
+        let address = listener.local_addr().unwrap();
+        let (client, server) = join(io.connect(address), listener.accept()).await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        assert_eq!(client.peer_addr().unwrap(), address);
+        client.send(vec![b"six".to_vec()]).await.0.unwrap();
+        assert_eq!(*server.recv().await.unwrap(), *b"six");
+    });
+}

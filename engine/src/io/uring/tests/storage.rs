@@ -1,0 +1,201 @@
+//! Files: registered or not, short of room, given up halfway.
+
+use super::*;
+
+#[test]
+fn a_read_past_the_end_yields_what_is_there() {
+    on_core(|io, dir| async move {
+        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
+        let buf = write(&file, filled(&io, 3 * PAGE_BYTES, 2), 0).await;
+        assert!(*file.read_at(PAGE, 8 * PAGE_BYTES).await.unwrap() == buf[PAGE_BYTES..]);
+        assert!(file.read_at(3 * PAGE, PAGE_BYTES).await.unwrap().is_empty());
+        assert!(file.read_at(0, 0).await.unwrap().is_empty());
+        file.close().await.unwrap();
+    });
+}
+
+/// Longer than the arena's longest piece, than a bio, and than what a device takes at once.
+#[test]
+fn a_transfer_longer_than_the_device_takes_at_once_is_whole() {
+    on_core(|io, dir| async move {
+        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
+        let bytes = 5 * (1 << 20) + 5 * PAGE_BYTES;
+        let buf = write(&file, filled(&io, bytes, 3), PAGE).await;
+        assert!(*file.read_at(PAGE, bytes).await.unwrap() == *buf);
+        let read = file.read_at(PAGE, 3 * bytes).await.unwrap();
+        assert!(*read == *buf, "the end falls within it");
+        file.close().await.unwrap();
+    });
+}
+
+#[test]
+fn r1_a_file_opened_with_dsync_has_the_flag() {
+    on_core(|io, dir| async move {
+        let path = dir.join("wal");
+        let file = io.open(&path, OpenOptions::CREATE.dsync()).await.unwrap();
+        write(&file, filled(&io, PAGE_BYTES, 4), 0).await;
+        let flags = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .flatten()
+            .find(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
+            .map(|entry| std::path::Path::new("/proc/self/fdinfo").join(entry.file_name()))
+            .map(|info| std::fs::read_to_string(info).unwrap())
+            .expect("the file is open");
+        let octal = flags
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .unwrap();
+        let flags = i32::from_str_radix(octal.trim(), 8).unwrap();
+        assert_ne!(flags & libc::O_DSYNC, 0, "{flags:o}");
+        assert_ne!(flags & libc::O_DIRECT, 0, "{flags:o}");
+        file.close().await.unwrap();
+    });
+}
+
+#[test]
+fn more_files_than_can_be_registered_work_all_the_same() {
+    on_core(|io, dir| async move {
+        let open = async |n: u64| {
+            let path = dir.join(n.to_string());
+            let file = io.open(&path, OpenOptions::CREATE).await.unwrap();
+            write(&file, filled(&io, PAGE_BYTES, n), 0).await;
+            file
+        };
+        let mut files = Vec::new();
+        for n in 0..20 {
+            files.push(open(n).await);
+        }
+        assert_eq!((io.held().registered_files, io.held().open), (8, 20));
+        // Places that come free are used again.
+        files.remove(0).close().await.unwrap();
+        files.push(open(20).await);
+        assert_eq!(io.held().registered_files, 8);
+        for (file, n) in files.into_iter().zip(1..) {
+            assert!(*file.read_at(0, PAGE_BYTES).await.unwrap() == *filled(&io, PAGE_BYTES, n));
+            file.close().await.unwrap();
+        }
+    });
+}
+
+/// A place in the table of registered files keeps the file open as a descriptor does, and ext4 gives room back only when
+/// nobody has it open (R14).
+#[test]
+fn r14_a_removed_file_gives_its_room_back_when_it_is_closed() {
+    on_core(|io, dir| async move {
+        let path = dir.join("f");
+        let file = io.open(&path, OpenOptions::CREATE).await.unwrap();
+        let bytes = 64 << 20;
+        file.allocate(bytes).await.unwrap();
+        io.remove(&path).await.unwrap();
+        let before = io.free_bytes(&dir).await.unwrap();
+        file.close().await.unwrap();
+        for _ in 0..5_000 {
+            // Others use the disk too: half of it coming back is ours.
+            if io.free_bytes(&dir).await.unwrap() >= before + bytes / 2 {
+                return;
+            }
+            io.sleep(Duration::from_millis(1)).await;
+        }
+        panic!("the room of a closed file never came back");
+    });
+}
+
+#[test]
+fn errors_keep_the_operating_systems_code() {
+    on_core(|io, dir| async move {
+        let path = dir.join("f");
+        let code = |error: Option<io::Error>| error.expect("it fails").raw_os_error();
+        assert_eq!(
+            code(io.open(&path, OpenOptions::READ).await.err()),
+            Some(libc::ENOENT)
+        );
+        let file = io.open(&path, OpenOptions::CREATE).await.unwrap();
+        file.close().await.unwrap();
+        assert_eq!(
+            code(io.open(&path, OpenOptions::CREATE).await.err()),
+            Some(libc::EEXIST)
+        );
+        let file = io.open(&path, OpenOptions::READ).await.unwrap();
+        let (written, _) = file.write_at(io.alloc(PAGE_BYTES), 0).await;
+        assert_eq!(code(written.err()), Some(libc::EBADF), "it is open for reading");
+        file.close().await.unwrap();
+        let zero = std::path::Path::new("a\0b");
+        assert_eq!(
+            io.remove(zero).await.unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+    });
+}
+
+/// `/dev/full` takes no byte; a loop device with a filesystem that fills up is for the engine's own test.
+#[test]
+fn r14_a_full_device_is_storage_full() {
+    on_core(|io, _| async move {
+        let reactor = Rc::clone(&io.0.reactor);
+        let full = Operation::Open {
+            path: c"/dev/full".to_owned(),
+            flags: libc::O_WRONLY,
+        };
+        let (_operation, completion) = reactor.run(full).await;
+        let file = Rc::new(Descriptor::new(
+            Rc::clone(&reactor),
+            completion.into_opened().unwrap(),
+            true,
+        ));
+        let write = Operation::Write {
+            file,
+            buf: reactor.arena().take(PAGE_BYTES),
+            position: 0,
+        };
+        let (_operation, completion) = reactor.run(write).await;
+        let error = completion.result.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    });
+}
+
+#[test]
+fn sixty_four_callers_read_at_once_through_a_ring_of_sixteen() {
+    on_core(|io, dir| async move {
+        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
+        let buf = write(&file, filled(&io, 64 * PAGE_BYTES, 5), 0).await;
+        join_all((0..64_usize).map(|caller| {
+            let (file, buf) = (file.clone(), &buf);
+            async move {
+                for round in 0..50 {
+                    let page = (caller * 7 + round) % 64;
+                    let read = file.read_at(page as u64 * PAGE, PAGE_BYTES).await.unwrap();
+                    assert!(
+                        *read == buf[page * PAGE_BYTES..][..PAGE_BYTES],
+                        "caller {caller}, page {page}"
+                    );
+                }
+            }
+        }))
+        .await;
+        file.close().await.unwrap();
+    });
+}
+
+/// An open whose future is gone before its completion has opened a file that nobody knows of.
+#[test]
+fn an_open_that_nobody_waits_for_leaves_no_descriptor() {
+    on_core(|io, dir| async move {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        for n in 0..50 {
+            let mut open = Box::pin(io.open(&dir.join(n.to_string()), OpenOptions::CREATE));
+            let _begun = futures_util::poll!(&mut open);
+        }
+        io.sleep(Duration::from_millis(20)).await;
+        nothing_is_held(&io).await;
+        let left = descriptors()
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter(|target| target.starts_with(&dir))
+            .count();
+        assert_eq!(left, 0);
+        assert_eq!(
+            io.list_dir(&dir).await.unwrap().len(),
+            50,
+            "they had begun, and ended"
+        );
+    });
+}
