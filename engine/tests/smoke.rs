@@ -10,9 +10,9 @@ mod common;
 
 use std::ops::Bound;
 
-use common::{open, small};
+use common::{RUNTIMES, open, small};
 use corelane::ErrorKind;
-use corelane::api::{Batch, Db, Decision, Durability};
+use corelane::api::{Batch, Db, Decision, Durability, Runtime};
 use corelane::io::sim::{SimDisk, run};
 
 #[test]
@@ -50,11 +50,18 @@ fn what_is_written_is_read_back_also_after_a_reopen() {
 
 #[test]
 fn a_real_directory_serves_threads_and_survives_a_reopen() {
+    RUNTIMES
+        .into_iter()
+        .for_each(serves_threads_and_survives_a_reopen);
+}
+
+fn serves_threads_and_survives_a_reopen(runtime: Runtime) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let open = || {
         Db::builder(dir.path().join("db"))
             .cores(vec![0, 1])
             .shards(3)
+            .runtime(runtime)
             .tuning(|t| {
                 t.segment_bytes = 1 << 20;
                 t.memtable_bytes = 256 << 10;
@@ -63,6 +70,7 @@ fn a_real_directory_serves_threads_and_survives_a_reopen() {
             .unwrap()
     };
     let db = open();
+    assert_eq!(db.runtime().map(|choice| choice.runtime), Some(runtime));
     std::thread::scope(|scope| {
         for thread in 0..4_u32 {
             let db = db.clone();
@@ -79,7 +87,10 @@ fn a_real_directory_serves_threads_and_survives_a_reopen() {
             });
         }
     });
-    let second = Db::builder(dir.path().join("db")).cores(vec![0]).open_blocking();
+    let second = Db::builder(dir.path().join("db"))
+        .cores(vec![0])
+        .runtime(runtime)
+        .open_blocking();
     assert_eq!(second.err().map(|e| e.kind()), Some(ErrorKind::Locked));
     db.blocking().close().unwrap();
     assert_eq!(db.blocking().get(b"x").unwrap_err().kind(), ErrorKind::Closed);

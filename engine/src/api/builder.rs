@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::api::core::Service;
 use crate::api::db::Db;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::runtime::Runtime;
 use crate::shard::config::{MAX_MEMTABLE_BYTES, Tuning};
 use crate::sstable::Compression;
 use crate::types::{Durability, PAGE_BYTES};
@@ -45,6 +46,8 @@ pub struct Options {
     /// How long an idle core polls before it sleeps. Polling answers a message from another thread in a few
     /// microseconds instead of tens, and costs that much of the core.
     pub spin: Duration,
+    /// What carries the cores.
+    pub runtime: Runtime,
 }
 
 impl Options {
@@ -58,6 +61,7 @@ impl Options {
             tuning: Tuning::default(),
             cache_bytes: 256 << 20,
             spin: DEFAULT_SPIN,
+            runtime: Runtime::default(),
         }
     }
 
@@ -223,6 +227,13 @@ impl<S: Service> Builder<S> {
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Self {
         self.options.spin = spin;
+        self
+    }
+
+    /// What carries the cores; by default glommio. [`Db::runtime`] tells what `Auto` has taken.
+    #[must_use]
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.options.runtime = runtime;
         self
     }
 

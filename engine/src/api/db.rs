@@ -5,16 +5,18 @@
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::api::builder::{Builder, Options};
 use crate::api::check;
 use crate::api::core::{Service, scan_all};
-use crate::api::launch::{Job, Launch, Routes, launch};
+use crate::api::launch::{CoreSeat, Job, Launch, Routes, launch};
 use crate::api::ops::Routed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::cores::{CoreThread, StartOptions};
-use crate::io::glommio::start;
+use crate::io::glommio::start as start_on_glommio;
+use crate::io::runtime::{Choice, Runtime};
+use crate::io::uring::start as start_on_uring;
 use crate::shard::batch::{Batch, check_key};
 use crate::shard::health::{closed, gone};
 use crate::shard::page::Page;
@@ -35,6 +37,18 @@ struct Inner {
     closes: Mutex<Vec<oneshot::Receiver<()>>>,
     /// The cores' threads, where this process started them.
     threads: Mutex<Vec<CoreThread>>,
+    /// What carries them.
+    runtime: OnceLock<Choice>,
+}
+
+/// Each core's seat and the service beside it, until its thread takes them.
+struct Seats<S>(Mutex<Vec<Option<(CoreSeat, S)>>>);
+
+impl<S> Seats<S> {
+    fn take(&self, core: usize) -> (CoreSeat, S) {
+        let seat = self.0.lock().unwrap_or_else(PoisonError::into_inner)[core].take();
+        seat.expect("each core is started once")
+    }
 }
 
 /// Entries of one page when the caller names no limit.
@@ -58,10 +72,11 @@ impl Db {
             readies: Mutex::new(readies),
             closes: Mutex::new(closes),
             threads: Mutex::new(Vec::new()),
+            runtime: OnceLock::new(),
         }))
     }
 
-    /// Opens on the glommio runtime: one pinned executor a core.
+    /// Opens on the runtime that the options choose: one pinned thread a core.
     pub(super) async fn open<S: Service>(path: PathBuf, options: Options, service: S) -> Result<Self> {
         let cores = options.cores.clone();
         let spin_before_park_us = u64::try_from(options.spin.as_micros()).unwrap_or(u64::MAX);
@@ -69,14 +84,21 @@ impl Db {
             spin_before_park_us,
             ..StartOptions::default()
         };
+        let asked = options.runtime;
         let (db, seats) = launch(&path, options)?;
+        let choice = db.0.runtime.get_or_init(|| asked.choose());
         let seats = seats.into_iter().map(|seat| Some((seat, service.clone())));
-        let seats = Mutex::new(seats.collect::<Vec<_>>());
-        let started = start(&cores, start_options, move |index, io| {
-            let seat = seats.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
-            let (seat, service) = seat.expect("each core is started once");
-            async move { seat.run(io, service).await }
-        });
+        let seats = Seats(Mutex::new(seats.collect()));
+        let started = match choice.runtime {
+            Runtime::Uring => start_on_uring(&cores, start_options, move |core, io| {
+                let (seat, service) = seats.take(core);
+                seat.run(io, service)
+            }),
+            Runtime::Glommio | Runtime::Auto => start_on_glommio(&cores, start_options, move |core, io| {
+                let (seat, service) = seats.take(core);
+                seat.run(io, service)
+            }),
+        };
         let threads =
             started.map_err(|e| Error::io("starting the executors", db.0.launch.path(), None, &e))?;
         *db.0.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
@@ -104,6 +126,11 @@ impl Db {
                 Err(error)
             }
         }
+    }
+
+    /// What carries the database's cores and why; `None` where somebody else started them ([`launch`]).
+    pub fn runtime(&self) -> Option<&Choice> {
+        self.0.runtime.get()
     }
 
     /// Sets `key` to `value` at the default durability.

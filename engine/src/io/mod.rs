@@ -28,6 +28,7 @@ pub mod cores;
 pub mod glommio;
 pub mod mailbox;
 mod names;
+pub mod runtime;
 mod scheduler;
 pub mod sim;
 pub mod uring;

@@ -8,9 +8,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use corelane::Result;
-use corelane::api::{Db, Options, launch};
+use corelane::api::{Db, Options, Runtime, launch};
 use corelane::io::sim::SimMachine;
 use corelane::io::{Class, Io};
+
+/// What a real database runs on.
+pub const RUNTIMES: [Runtime; 2] = [Runtime::Glommio, Runtime::Uring];
 
 /// Where a simulated database lives.
 pub const DIR: &str = "/db";
@@ -58,6 +61,14 @@ pub async fn open(machine: &SimMachine, options: Options) -> Result<Db> {
     }
     db.ready().await?;
     Ok(db)
+}
+
+/// Runs `work` on one runtime after the other; one that hangs fails its test.
+pub fn on_each_runtime(work: fn(Runtime)) {
+    for runtime in RUNTIMES {
+        println!("on {runtime}");
+        within_a_minute(move || work(runtime));
+    }
 }
 
 /// Fails a test that hangs instead of hanging with it; the bound is far beyond what the work takes.
