@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{DIR, open, small, within_a_minute};
+use common::{DIR, on_each_runtime, open, small};
 use corelane::ErrorKind;
-use corelane::api::{Answer, Batch, Core, Db, Decision, Durability, Op, Service, launch};
+use corelane::api::{Answer, Batch, Core, Db, Decision, Durability, Op, Runtime, Service, launch};
 use corelane::io::sim::{SimDisk, run};
 use corelane::io::{Class, Io};
 use futures_lite::future::block_on;
@@ -129,31 +129,33 @@ fn crowd(db: &Db, fates: &Fates) {
 /// its mailbox: no read was answered, and no close begun, before thousands of writes had been.
 #[test]
 fn reads_and_closing_get_past_any_number_of_writers_that_wait() {
-    within_a_minute(|| {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let builder = Db::builder(dir.path().join("db")).cores(vec![0]);
-        let db = builder.tuning(|t| {
-            t.buffered_bytes = 4 << 10;
-            t.staged_bytes = 8 << 10;
-        });
-        let db = db.open_blocking().unwrap();
-        db.blocking().put(b"key", b"value").unwrap();
-        let fates = Fates::default();
-        std::thread::scope(|scope| {
-            scope.spawn(|| crowd(&db, &fates));
-            while fates.busy.load(Ordering::SeqCst) == 0 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            assert_eq!(db.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
-            let before = fates.written.load(Ordering::SeqCst);
-            assert!(before < CROWD as usize / 2, "a read waited for {before} writes");
-            db.blocking().close().unwrap();
-        });
-        let [written, busy, closed] =
-            [&fates.written, &fates.busy, &fates.closed].map(|fate| fate.load(Ordering::SeqCst));
-        assert_eq!(written + busy + closed, CROWD as usize, "everybody was told");
-        assert!(closed > 0, "the close waited for every writer");
+    on_each_runtime(get_past_writers_that_wait);
+}
+
+fn get_past_writers_that_wait(runtime: Runtime) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let builder = Db::builder(dir.path().join("db")).cores(vec![0]).runtime(runtime);
+    let db = builder.tuning(|t| {
+        t.buffered_bytes = 4 << 10;
+        t.staged_bytes = 8 << 10;
     });
+    let db = db.open_blocking().unwrap();
+    db.blocking().put(b"key", b"value").unwrap();
+    let fates = Fates::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| crowd(&db, &fates));
+        while fates.busy.load(Ordering::SeqCst) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(db.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
+        let before = fates.written.load(Ordering::SeqCst);
+        assert!(before < CROWD as usize / 2, "a read waited for {before} writes");
+        db.blocking().close().unwrap();
+    });
+    let [written, busy, closed] =
+        [&fates.written, &fates.busy, &fates.closed].map(|fate| fate.load(Ordering::SeqCst));
+    assert_eq!(written + busy + closed, CROWD as usize, "everybody was told");
+    assert!(closed > 0, "the close waited for every writer");
 }
 
 /// Of more than 4,096 writers that waited on a healthy core, each for one group to go out, the rest were told that it is

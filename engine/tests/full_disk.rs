@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use corelane::ErrorKind;
-use corelane::api::{Db, Durability};
+use corelane::api::{Db, Durability, Runtime};
 
 /// A mounted filesystem of its own; unmounted when dropped, also on a failure.
 struct Mounted {
@@ -66,10 +66,11 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     ))
 }
 
-fn open(at: &Path) -> Db {
+fn open(at: &Path, runtime: Runtime) -> Db {
     Db::builder(at.join("db"))
         .cores(vec![0])
         .shards(1)
+        .runtime(runtime)
         .cache_bytes(1 << 20)
         .tuning(|tuning| {
             tuning.memtable_bytes = 1 << 20;
@@ -134,6 +135,12 @@ fn writes_go_on(db: &Db, number: u32) {
 
 #[test]
 fn r14_a_real_filesystem_runs_full_and_nothing_is_lost() {
+    [Runtime::Glommio, Runtime::Uring]
+        .into_iter()
+        .for_each(runs_full_and_loses_nothing);
+}
+
+fn runs_full_and_loses_nothing(runtime: Runtime) {
     let mounted = match Mounted::ext4(48 << 20) {
         Ok(mounted) => mounted,
         Err(why) => {
@@ -141,7 +148,7 @@ fn r14_a_real_filesystem_runs_full_and_nothing_is_lost() {
             return;
         }
     };
-    let db = open(&mounted.at);
+    let db = open(&mounted.at, runtime);
     let mut there: Vec<u32> = (0..500).collect();
     for number in &there {
         db.blocking().put(&key(*number), &value(*number)).unwrap();
@@ -173,7 +180,7 @@ fn r14_a_real_filesystem_runs_full_and_nothing_is_lost() {
     }
     db.blocking().close().unwrap();
     drop(db);
-    let db = open(&mounted.at);
+    let db = open(&mounted.at, runtime);
     for number in &there {
         assert_eq!(
             db.blocking().get(&key(*number)).unwrap(),

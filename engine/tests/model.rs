@@ -16,14 +16,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use corelane::ErrorKind;
-use corelane::api::{Batch, Db, Decision, Durability, Options};
+use corelane::api::{Batch, Db, Decision, Durability, Options, Runtime};
 use corelane::io::Class;
 use corelane::io::Io;
 use corelane::io::sim::{Rng, SimDisk, SimMachine, run};
 use futures_lite::future::block_on;
 use futures_util::future::join_all;
 
-use common::{each_seed, open, small};
+use common::{RUNTIMES, each_seed, open, small};
 
 /// Seeds of the simulator in CI.
 const SEEDS: u64 = 150;
@@ -385,11 +385,13 @@ fn random_operations_agree_with_a_map_on_a_real_directory() {
         let mut rng = Rng::new(seed ^ 0x7265_616c);
         let mut callers = callers(&mut rng);
         let shards = u16::try_from(rng.between(1, 4)).unwrap();
-        for cores in [1, 2, 1] {
+        // What one runtime has written, the other opens.
+        for (cores, runtime) in [1, 2, 1, 2].into_iter().zip(RUNTIMES.into_iter().cycle()) {
             let drawn = draw_options(&mut rng, 2, shards);
             let db = Db::builder(dir.path().join("db"))
                 .cores((0..cores).collect())
                 .shards(shards)
+                .runtime(runtime)
                 .tuning(|tuning| *tuning = drawn.tuning)
                 .open_blocking()
                 .unwrap();
@@ -478,9 +480,14 @@ fn many_callers_increment_one_counter_durably_at_group_commit_rate_and_lose_none
 
 #[test]
 fn many_callers_increment_one_counter_on_a_real_directory_too() {
+    RUNTIMES.into_iter().for_each(many_callers_increment_one_counter);
+}
+
+fn many_callers_increment_one_counter(runtime: Runtime) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let builder = Db::builder(dir.path().join("db")).cores(vec![0]).shards(1);
     let db = builder
+        .runtime(runtime)
         .tuning(|tuning| tuning.segment_bytes = 1 << 20)
         .open_blocking()
         .unwrap();

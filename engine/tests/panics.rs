@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::within_a_minute;
+use common::on_each_runtime;
 use corelane::ErrorKind;
-use corelane::api::{Core, Db, Service};
+use corelane::api::{Core, Db, Runtime, Service};
 use corelane::io::Io;
 
 /// No core panics.
@@ -35,10 +35,11 @@ impl Service for Panics {
     }
 }
 
-fn open(path: &Path, panics: &Panics) -> Db {
+fn open(path: &Path, panics: &Panics, runtime: Runtime) -> Db {
     Db::builder(path)
         .cores(vec![0, 1])
         .shards(2)
+        .runtime(runtime)
         .service(panics.clone())
         .open_blocking()
         .unwrap()
@@ -56,11 +57,11 @@ fn key_of(db: &Db, shard: usize) -> Vec<u8> {
         .expect("a hundred keys fall on both of two shards")
 }
 
-fn a_panic_on(dead: usize) {
+fn a_panic_on(dead: usize, runtime: Runtime) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = dir.path().join("db");
     let panics = Panics(Arc::new(AtomicUsize::new(NONE)));
-    let db = open(&path, &panics);
+    let db = open(&path, &panics, runtime);
     let keys = [key_of(&db, 0), key_of(&db, 1)];
     let alive = 1 - dead;
     std::thread::scope(|scope| {
@@ -91,7 +92,10 @@ fn a_panic_on(dead: usize) {
         "later calls answer"
     );
     db.blocking().put(&keys[alive], b"still").unwrap();
-    let second = Db::builder(&path).cores(vec![alive]).open_blocking();
+    let second = Db::builder(&path)
+        .cores(vec![alive])
+        .runtime(runtime)
+        .open_blocking();
     assert_eq!(
         second.err().map(|e| e.kind()),
         Some(ErrorKind::Locked),
@@ -101,7 +105,7 @@ fn a_panic_on(dead: usize) {
     assert!(error.to_string().contains("as asked"), "{error}");
     panics.0.store(NONE, Ordering::SeqCst);
     // The handle is still there: the lock is the cores', and they are gone.
-    let again = open(&path, &panics);
+    let again = open(&path, &panics, runtime);
     assert_eq!(
         again.blocking().get(&keys[alive]).unwrap(),
         Some(b"still".to_vec())
@@ -114,25 +118,28 @@ fn a_panic_on(dead: usize) {
 /// hung for ever, and so did closing.
 #[test]
 fn r12_a_core_that_panics_answers_its_callers_and_gives_its_part_of_the_lock_back() {
-    within_a_minute(|| a_panic_on(1));
+    on_each_runtime(|runtime| a_panic_on(1, runtime));
 }
 
 /// The lock was the first core's alone: once that one had panicked, it let a second opener in while the other core
 /// still wrote, or, with its tasks never dropped, nobody ever again.
 #[test]
 fn r12_the_lock_outlives_a_first_core_that_panics_and_not_the_last_one() {
-    within_a_minute(|| a_panic_on(0));
+    on_each_runtime(|runtime| a_panic_on(0, runtime));
 }
 
 /// The panic dropped the core's part of the lock at once, while the device was still at work for it: a second opener could
 /// read a log that changed under it. The lock is kept until the core's thread has been waited for.
 #[test]
 fn r12_a_panicked_core_keeps_the_lock_until_its_thread_has_ended() {
-    within_a_minute(|| {
+    on_each_runtime(|runtime| {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = dir.path().join("db");
         let panics = Panics(Arc::new(AtomicUsize::new(NONE)));
-        let builder = || Db::builder(&path).cores(vec![0]).service(panics.clone());
+        let builder = || {
+            let builder = Db::builder(&path).cores(vec![0]).runtime(runtime);
+            builder.service(panics.clone())
+        };
         let db = builder().open_blocking().unwrap();
         db.blocking().put(b"key", b"value").unwrap();
         panics.0.store(0, Ordering::SeqCst);
@@ -170,11 +177,12 @@ impl Service for PanicsInTwoSteps {
 /// A write that a core had when it panicked was answered `Closed`, which says that nothing was written; it may have been.
 #[test]
 fn r3_what_became_of_a_panicked_cores_writes_is_unknown() {
-    within_a_minute(|| {
+    on_each_runtime(|runtime| {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let step = Arc::new(AtomicUsize::new(0));
         let db = Db::builder(dir.path().join("db"))
             .cores(vec![0])
+            .runtime(runtime)
             .service(PanicsInTwoSteps(Arc::clone(&step)))
             .open_blocking()
             .unwrap();
@@ -223,11 +231,11 @@ impl Service for DropsHandle {
 /// Dropping the last handle waits for the cores to end. On one of them it waited for itself, for ever.
 #[test]
 fn the_last_handle_may_be_dropped_on_a_core_of_its_own_database() {
-    within_a_minute(|| {
+    on_each_runtime(|runtime| {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = dir.path().join("db");
         let service = DropsHandle::default();
-        let builder = || Db::builder(&path).cores(vec![0, 1]);
+        let builder = || Db::builder(&path).cores(vec![0, 1]).runtime(runtime);
         let db = builder().service(service.clone()).open_blocking().unwrap();
         db.blocking().put(b"key", b"value").unwrap();
         *service.0.lock().unwrap() = Some(db);
