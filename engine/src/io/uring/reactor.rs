@@ -66,7 +66,7 @@ impl Reactor {
         blocking: Blocking,
     ) -> io::Result<Rc<Self>> {
         let (in_flight, ability) = InFlight::new(wanted, Arena::new(arena_bytes))?;
-        let this = Rc::new(Self {
+        Ok(Rc::new(Self {
             in_flight: RefCell::new(in_flight),
             timers: RefCell::default(),
             bell: Bell::new()?,
@@ -78,9 +78,7 @@ impl Reactor {
             completions: RefCell::default(),
             events: RefCell::default(),
             over: Cell::new(false),
-        });
-        this.watch_bell();
-        Ok(this)
+        }))
     }
 
     /// The core's waker.
@@ -259,7 +257,9 @@ impl Reactor {
         }
     }
 
-    fn watch_bell(self: &Rc<Self>) {
+    /// Has the ring end a sleep when the bell is rung. Once, before the first turn: a core that is made and never runs
+    /// leaves nothing under way.
+    pub(super) fn watch_bell(self: &Rc<Self>) {
         self.begin_stream(Operation::Stream {
             what: Stream::Readable,
             fd: self.bell.fd(),

@@ -104,6 +104,7 @@ where
 {
     let scheduler = Scheduler::new(Duration::from_micros(options.slice_us));
     let io = UringIo::new(scheduler.clone(), Rc::clone(&reactor));
+    reactor.watch_bell();
     // The first panic is the one to tell; what it leaves is dropped where a second one does no harm.
     let panic = catch(|| {
         let main = main(index, io.clone());

@@ -150,7 +150,7 @@ fn r12_what_a_panic_drops_halfway_has_ended_when_the_core_has() {
     );
 }
 
-/// Processor time of the whole process, in clock ticks of 10 ms.
+/// Processor time of this thread so far, in clock ticks of 10 ms.
 fn ticks() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;
