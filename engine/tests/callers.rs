@@ -6,8 +6,6 @@
     reason = "a test fails by panicking, and some are about real threads"
 )]
 
-mod common;
-
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{DIR, on_each_runtime, open, small};
 use corelane::ErrorKind;
 use corelane::api::{Answer, Batch, Core, Db, Decision, Durability, Op, Runtime, Service, launch};
 use corelane::io::sim::{SimDisk, run};
 use corelane::io::{Class, Io};
+use corelane_testing::{DIR, on_each_runtime, open, small};
 use futures_lite::future::block_on;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
@@ -89,7 +87,7 @@ fn a_request_that_its_shard_cannot_run_is_refused_and_those_beside_it_run() {
     })
     .unwrap();
     run(2, &disk, 1, |machine| async move {
-        let db = common::open(&machine, small(1, 3)).await.unwrap();
+        let db = corelane_testing::open(&machine, small(1, 3)).await.unwrap();
         for core in 0..2_u8 {
             for i in 0..50_u8 {
                 assert_eq!(db.get(&[core, i]).await.unwrap(), Some(b"value".to_vec()));

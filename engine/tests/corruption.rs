@@ -12,19 +12,17 @@
     reason = "a test fails by panicking, and looks at files itself"
 )]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use common::{DIR, open, small};
 use corelane::api::slots::SlotTable;
 use corelane::api::{Batch, Db, Durability, Options};
 use corelane::codec::frame;
 use corelane::io::sim::{Rng, SimDisk, run};
 use corelane::types::PAGE_BYTES;
 use corelane::{Error, ErrorKind, wal};
+use corelane_testing::{DIR, open, small};
 use xxhash_rust::xxh3::xxh3_64;
 
 const SHARDS: u16 = 2;

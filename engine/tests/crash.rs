@@ -10,7 +10,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod common;
 #[path = "crash/oracle.rs"]
 mod oracle;
 #[path = "crash/workload.rs"]
@@ -27,7 +26,7 @@ use corelane::io::Io;
 use corelane::io::sim::{Mutant, OpKind, Rng, SimDisk, SimMachine, run};
 use futures_util::future::{Either, select};
 
-use common::open;
+use corelane_testing::open;
 use oracle::{Content, Oracle, Verdict};
 use workload::{Plan, Shared, complain, read_all};
 
@@ -396,11 +395,11 @@ async fn dir_syncs_left_out<F: Future<Output = ()>>(disk: &SimDisk, switch: F) {
 
 /// Runs `story` and crashes its end in many ways; in how many of them the key `kept` is gone or nothing opens.
 fn shows<F: Future<Output = ()>>(story: impl Fn(SimMachine, Options) -> F, kept: &[u8]) -> usize {
-    let mut options = common::small(1, 1);
+    let mut options = corelane_testing::small(1, 1);
     options.tuning.manifest_bytes = 16 << 10;
     options.tuning.memtable_bytes = 1 << 20;
     let disk = SimDisk::new();
-    disk.create_dir_all(common::DIR);
+    disk.create_dir_all(corelane_testing::DIR);
     let (during, after) = (options.clone(), options);
     run(7, &disk, 1, |machine| async move {
         story(machine.clone(), during).await;

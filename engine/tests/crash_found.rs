@@ -6,8 +6,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod common;
-
 use corelane::Result;
 use corelane::api::{Db, Durability, Options};
 use corelane::io::Io;
@@ -17,7 +15,7 @@ use std::future::{Future, pending};
 use std::pin::pin;
 use std::time::Duration;
 
-use common::{DIR, open, small};
+use corelane_testing::{DIR, open, small};
 
 /// Ways in which each moment is crashed.
 const WAYS: u64 = 40;

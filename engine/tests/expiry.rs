@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +15,7 @@ use corelane::io::{Class, Io};
 use corelane::types::MAX_SEQUENCE;
 use futures_util::future::join_all;
 
-use common::{open, small};
+use corelane_testing::{open, small};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -479,7 +477,7 @@ impl Service for Looks {
 #[test]
 fn looks_of_one_batch_are_told_each_for_itself_wherever_the_keys_lie() {
     run(7, &SimDisk::new(), 2, |machine| async move {
-        let (db, seats) = launch(Path::new(common::DIR), small(2, 2)).unwrap();
+        let (db, seats) = launch(Path::new(corelane_testing::DIR), small(2, 2)).unwrap();
         let done = Arc::new(AtomicBool::new(false));
         for (core, seat) in seats.into_iter().enumerate() {
             let io = machine.core(core);

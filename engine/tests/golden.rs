@@ -15,13 +15,10 @@
     reason = "golden files are in the source tree, not in a database"
 )]
 
-mod common;
-
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use common::{DIR, open, small};
 use corelane::api::slots::SlotTable;
 use corelane::api::superblock::Superblock;
 use corelane::api::{Batch, Durability, Options};
@@ -33,6 +30,7 @@ use corelane::types::{PAGE_BYTES, segment_file_name};
 use corelane::wal::payload::{Seal, push_batch};
 use corelane::wal::segment::Header;
 use corelane::wal::{self, Owner, TailState};
+use corelane_testing::{DIR, open, small};
 
 const DAY_MS: u64 = 86_400_000;
 

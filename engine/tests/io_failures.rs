@@ -8,8 +8,6 @@
     reason = "a test fails by panicking, and looks at files itself"
 )]
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,11 +17,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{DIR, open, small};
 use corelane::api::{Batch, Core, Db, Decision, Durability, Found, Op, Options, Service, launch};
 use corelane::io::sim::{Failure, Fault, OpKind, SimDisk, SimMachine, run};
 use corelane::io::{Class, Io};
 use corelane::{Error, ErrorKind, Result};
+use corelane_testing::{DIR, open, small};
 use futures_util::future::{Either, select};
 
 fn options() -> Options {

@@ -10,8 +10,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -23,7 +21,7 @@ use corelane::io::sim::{Rng, SimDisk, SimMachine, run};
 use futures_lite::future::block_on;
 use futures_util::future::join_all;
 
-use common::{RUNTIMES, each_seed, open, small};
+use corelane_testing::{RUNTIMES, each_seed, open, small};
 
 /// Seeds of the simulator in CI.
 const SEEDS: u64 = 150;

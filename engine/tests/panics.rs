@@ -7,17 +7,15 @@
     reason = "a test fails by panicking, and these are about real threads"
 )]
 
-mod common;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::on_each_runtime;
 use corelane::ErrorKind;
 use corelane::api::{Core, Db, Runtime, Service};
 use corelane::io::Io;
+use corelane_testing::on_each_runtime;
 
 /// No core panics.
 const NONE: usize = usize::MAX;

@@ -8,14 +8,12 @@
     reason = "a test fails by panicking, and looks at files itself"
 )]
 
-mod common;
-
 use std::cell::Cell;
 
-use common::{open, small};
 use corelane::api::{Batch, Db, Durability, Options};
 use corelane::io::Io;
 use corelane::io::sim::{OpKind, SimDisk, SimMachine, run};
+use corelane_testing::{open, small};
 
 const KEYS: u32 = 6000;
 

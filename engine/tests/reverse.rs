@@ -5,18 +5,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use common::{DIR, each_seed, small};
 use corelane::api::{Answer, Batch, Core, Db, Durability, Op, Page, ScanRange, Service, Snapshot, launch};
 use corelane::io::sim::{OpKind, Rng, SimDisk, run};
 use corelane::io::{Class, Io};
+use corelane_testing::{DIR, each_seed, small};
 
 const SEEDS: u64 = 30;
 /// Snapshots held at once.
@@ -233,7 +231,7 @@ fn a_scan_backwards_reads_only_tables_of_its_range_and_little_at_first() {
         machine.set_step_limit(u64::MAX);
         let mut options = small(1, 1);
         options.cache_bytes = 4 << 20;
-        let db = common::open(&machine, options).await.unwrap();
+        let db = corelane_testing::open(&machine, options).await.unwrap();
         let mut rng = Rng::new(3);
         let key = |n: u32| format!("key{n:05}").into_bytes();
         for n in 0..2000 {

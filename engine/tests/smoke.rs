@@ -6,14 +6,12 @@
     reason = "a test fails by panicking"
 )]
 
-mod common;
-
 use std::ops::Bound;
 
-use common::{RUNTIMES, open, small};
 use corelane::ErrorKind;
 use corelane::api::{Batch, Db, Decision, Durability, Runtime};
 use corelane::io::sim::{SimDisk, run};
+use corelane_testing::{RUNTIMES, open, small};
 
 #[test]
 fn what_is_written_is_read_back_also_after_a_reopen() {

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::ops::Bound;
 
-use common::{open, small};
 use corelane::api::{Batch, Db, Durability, Options, ShardStats, StallCause};
 use corelane::io::sim::{OpKind, Rng, SimDisk, run};
+use corelane_testing::{open, small};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 fn key(n: u32) -> Vec<u8> {

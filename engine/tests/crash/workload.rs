@@ -15,8 +15,8 @@ use corelane::io::sim::{Rng, SimMachine};
 use corelane::io::{Class, Io};
 use corelane::{ErrorKind, Result};
 
-use crate::common::small;
 use crate::oracle::{Content, Oracle};
+use corelane_testing::small;
 
 /// Far beyond what a seed lasts.
 const YEAR_MS: u64 = 365 * 86_400_000;
