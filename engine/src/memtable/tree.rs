@@ -16,7 +16,9 @@ const MAX_HEIGHT: usize = 12;
 /// The neighbour of a leaf that has none on that side.
 const NO_LEAF: u32 = u32::MAX;
 
+// Cache lines start with it, and so do those of its heads.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Leaf {
     slots: Slots,
     /// The leaf to the right, or [`NO_LEAF`].
@@ -28,6 +30,7 @@ struct Leaf {
 }
 
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Inner {
     slots: Slots,
     children: [u32; SLOTS],
