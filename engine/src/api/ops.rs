@@ -20,23 +20,31 @@ use crate::shard::{Begun, Shard, caller};
 /// Requests for one core: their numbers among all that were asked, and each with its shard.
 pub(super) type Routed = (Vec<usize>, Vec<(u16, Op)>);
 
-/// A request that has begun and waits for the device.
-type Waiting = Pin<Box<dyn Future<Output = Outcome>>>;
+/// A read that has begun and waits for the device.
+type Reading = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// The requests of a batch that have begun and wait for the device, with their numbers.
+#[derive(Default)]
+struct Waiting {
+    reads: Vec<(usize, Reading)>,
+    writes: Vec<(usize, Begun)>,
+}
 
 /// Runs `ops`, each with its shard, and answers in their order.
 pub(super) async fn run<I: Io>(ops: Vec<(Rc<Shard<I>>, Op)>) -> Vec<Outcome> {
     let mut answers: Vec<Option<Outcome>> = ops.iter().map(|_| None).collect();
-    let mut waiting: Vec<(usize, Waiting)> = Vec::new();
+    let mut waiting = Waiting::default();
     for (number, (shard, op)) in ops.into_iter().enumerate() {
         if must_settle(&shard, &op, !waiting.is_empty()) {
-            settle(&mut waiting, &mut answers).await;
+            waiting.settle(&mut answers).await;
         }
         match begin(&shard, op).await {
             Started::Done(outcome) => answers[number] = Some(outcome),
-            Started::Waiting(future) => waiting.push((number, future)),
+            Started::Read(read) => waiting.reads.push((number, read)),
+            Started::Write(write) => waiting.writes.push((number, write)),
         }
     }
-    settle(&mut waiting, &mut answers).await;
+    waiting.settle(&mut answers).await;
     answers
         .into_iter()
         .map(|answer| answer.expect("every request was begun and settled"))
@@ -47,13 +55,15 @@ pub(super) async fn run<I: Io>(ops: Vec<(Rc<Shard<I>>, Op)>) -> Vec<Outcome> {
 pub(super) async fn run_one<I: Io>(shard: Rc<Shard<I>>, op: Op) -> Outcome {
     match begin(&shard, op).await {
         Started::Done(outcome) => outcome,
-        Started::Waiting(future) => future.await,
+        Started::Read(read) => read.await,
+        Started::Write(write) => write.acknowledged().await.map(Answer::Written),
     }
 }
 
 enum Started {
     Done(Outcome),
-    Waiting(Waiting),
+    Read(Reading),
+    Write(Begun),
 }
 
 async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
@@ -83,9 +93,7 @@ async fn begin<I: Io>(shard: &Rc<Shard<I>>, op: Op) -> Started {
 fn begun(begun: Result<Begun, Error>) -> Started {
     match begun {
         Ok(Begun::Done(sequence)) => Started::Done(Ok(Answer::Written(sequence))),
-        Ok(staged) => Started::Waiting(Box::pin(async move {
-            staged.acknowledged().await.map(Answer::Written)
-        })),
+        Ok(staged) => Started::Write(staged),
         Err(error) => Started::Done(Err(error)),
     }
 }
@@ -93,7 +101,7 @@ fn begun(begun: Result<Begun, Error>) -> Started {
 fn begin_get<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, at: Option<u64>) -> Started {
     if let Some(at) = at {
         let shard = Rc::clone(shard);
-        return Started::Waiting(Box::pin(
+        return Started::Read(Box::pin(
             async move { shard.get(&key, at).await.map(Answer::Value) },
         ));
     }
@@ -102,7 +110,7 @@ fn begin_get<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, at: Option<u64>) -> Star
         Resident::Unknown => {
             // The tables are those of now: a write that follows in this batch is not seen.
             let (shard, live) = (Rc::clone(shard), shard.live());
-            Started::Waiting(Box::pin(async move {
+            Started::Read(Box::pin(async move {
                 shard
                     .get_from(live, &key, crate::types::MAX_SEQUENCE)
                     .await
@@ -119,7 +127,7 @@ fn begin_look<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, look: LookFn) -> Starte
     };
     // As for a get, the tables are those of now.
     let (shard, live) = (Rc::clone(shard), shard.live());
-    Started::Waiting(Box::pin(async move {
+    Started::Read(Box::pin(async move {
         let looked = shard.look_from(live, &key, |found| run_look(look, found)).await;
         looked?
     }))
@@ -149,10 +157,21 @@ fn must_settle<I: Io>(shard: &Shard<I>, op: &Op, any_waiting: bool) -> bool {
         }
 }
 
-async fn settle(waiting: &mut Vec<(usize, Waiting)>, answers: &mut [Option<Outcome>]) {
-    let (numbers, futures): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-    for (number, outcome) in numbers.into_iter().zip(join_all(futures).await) {
-        answers[number] = Some(outcome);
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.reads.is_empty() && self.writes.is_empty()
+    }
+
+    /// Waits for everything that has begun: the reads are at the device together. The writes are with the commit loop and
+    /// go on by themselves, so they are waited for one by one, which costs each nothing but a look.
+    async fn settle(&mut self, answers: &mut [Option<Outcome>]) {
+        let (numbers, reads): (Vec<_>, Vec<_>) = self.reads.drain(..).unzip();
+        for (number, outcome) in numbers.into_iter().zip(join_all(reads).await) {
+            answers[number] = Some(outcome);
+        }
+        for (number, write) in self.writes.drain(..) {
+            answers[number] = Some(write.acknowledged().await.map(Answer::Written));
+        }
     }
 }
 
