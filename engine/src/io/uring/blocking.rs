@@ -90,7 +90,11 @@ mod tests {
             8,
             "after the first"
         );
-        // The count follows the answer by a moment.
+        wait_until_idle(&blocking);
+    }
+
+    /// The count follows the answer by a moment, and does so also where the work has panicked.
+    fn wait_until_idle(blocking: &Blocking) {
         while !blocking.is_idle() {
             std::thread::yield_now();
         }
@@ -102,6 +106,6 @@ mod tests {
         let outcome: io::Result<()> = block_on(blocking.run(|| panic!("on purpose")));
         assert!(outcome.expect_err("it panicked").to_string().contains("panic"));
         assert!(block_on(blocking.run(|| Ok(()))).is_err());
-        assert!(blocking.is_idle());
+        wait_until_idle(&blocking);
     }
 }
