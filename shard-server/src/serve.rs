@@ -252,6 +252,7 @@ fn open(config: &Config, cores: &[usize], service: RespService) -> Result<Db, St
     let storage = &config.storage;
     let mut builder = Db::builder(&storage.data_dir)
         .cores(cores.to_vec())
+        .runtime(config.server.runtime.into())
         .durability(storage.durability.into())
         .cache_bytes(storage.cache_bytes())
         .memtable_bytes(storage.memtable_bytes())
@@ -293,6 +294,9 @@ fn announce(config: &Config, cores: &[usize], server: &Server, db: &Db, admin: O
         say(format_args!("  core {core}      {}:{}", node.host, node.port));
     }
     say(format_args!("  cores       {cores:?}, shards {shards}"));
+    if let Some(choice) = db.runtime() {
+        say(format_args!("  runtime     {}: {}", choice.runtime, choice.why));
+    }
     say(format_args!("  durability  {durability}"));
     say(format_args!(
         "  talk to it  redis-cli -h {} -p {}",

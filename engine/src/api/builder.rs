@@ -230,7 +230,7 @@ impl<S: Service> Builder<S> {
         self
     }
 
-    /// What carries the cores; by default glommio. [`Db::runtime`] tells what `Auto` has taken.
+    /// What carries the cores; by default the best that the kernel offers. [`Db::runtime`] tells what was taken, and why.
     #[must_use]
     pub fn runtime(mut self, runtime: Runtime) -> Self {
         self.options.runtime = runtime;

@@ -9,11 +9,11 @@ use super::uring;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Runtime {
     /// Ours where the kernel has what it needs, else glommio.
+    #[default]
     Auto,
     /// Ours, on the `io-uring` crate: Linux 5.19.
     Uring,
     /// glommio: Linux 5.8.
-    #[default]
     Glommio,
 }
 

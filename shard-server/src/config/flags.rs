@@ -28,6 +28,9 @@ pub struct ServeFlags {
     /// Cores to run on, such as `0-1` or `0,2-3` [default: all that this process may use].
     #[arg(long, value_name = "LIST")]
     cores: Option<String>,
+    /// What carries the cores [default: auto, the best that the kernel offers].
+    #[arg(long, value_enum)]
+    runtime: Option<RuntimeFlag>,
     /// Number of shards, fixed when the data is created [default: one a core].
     #[arg(long, value_name = "N")]
     shards: Option<String>,
@@ -64,6 +67,13 @@ enum DurabilityFlag {
     None,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RuntimeFlag {
+    Auto,
+    Uring,
+    Glommio,
+}
+
 impl ServeFlags {
     /// What they set.
     pub fn settings(&self) -> Vec<Setting> {
@@ -73,11 +83,17 @@ impl ServeFlags {
             DurabilityFlag::Buffered => "buffered".to_owned(),
             DurabilityFlag::None => "none".to_owned(),
         });
+        let runtime = self.runtime.map(|runtime| match runtime {
+            RuntimeFlag::Auto => "auto".to_owned(),
+            RuntimeFlag::Uring => "uring".to_owned(),
+            RuntimeFlag::Glommio => "glommio".to_owned(),
+        });
         [
             ("--data-dir", "storage.data_dir", path(&self.data_dir)),
             ("--bind", "server.bind", self.bind.clone()),
             ("--port", "server.port", self.port.clone()),
             ("--cores", "server.cores", self.cores.clone()),
+            ("--runtime", "server.runtime", runtime),
             ("--shards", "storage.shards", self.shards.clone()),
             ("--durability", "storage.durability", durability),
             ("--cache-mib", "storage.cache_mib", self.cache_mib.clone()),

@@ -3,7 +3,31 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use corelane::api;
 use serde::{Deserialize, Serialize};
+
+/// What carries the cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// The best that the kernel offers.
+    #[default]
+    Auto,
+    /// The engine's own runtime over `io_uring`.
+    Uring,
+    /// glommio.
+    Glommio,
+}
+
+impl From<Runtime> for api::Runtime {
+    fn from(runtime: Runtime) -> Self {
+        match runtime {
+            Runtime::Auto => Self::Auto,
+            Runtime::Uring => Self::Uring,
+            Runtime::Glommio => Self::Glommio,
+        }
+    }
+}
 
 /// Where the server listens for Redis clients, and what runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +39,8 @@ pub struct Server {
     pub port: u16,
     /// The cores to run on, such as `0-1` or `0,2-3`; all that the process may use where it is not set.
     pub cores: Option<String>,
+    /// What carries the cores.
+    pub runtime: Runtime,
     /// Whether an address beyond this machine is refused as long as there are no users.
     pub protected_mode: bool,
 }
@@ -25,6 +51,7 @@ impl Default for Server {
             bind: Ipv4Addr::LOCALHOST.into(),
             port: 7379,
             cores: None,
+            runtime: Runtime::default(),
             protected_mode: true,
         }
     }
