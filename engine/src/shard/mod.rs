@@ -3,7 +3,8 @@
 //! - [`admission`]: who may stage now, and how long the others wait.
 //! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step.
 //! - [`update`]: read-modify-write of one key or several, in the order of staging. [`clock`]: the time that values end by.
-//! - [`read`] and [`scan`] (in [`page`]s): memtable → immutables → L0 → one table a level.
+//! - [`read`] and [`scan`] (in [`page`]s): memtable → immutables → L0 → one table a level. [`read_room`]: what large blocks
+//!   may take meanwhile.
 //! - [`flush`] and [`compact`]: immutables become tables, tables are merged; [`install`] makes each durable, then
 //!   visible, then deletes what nobody needs.
 //! - [`recover`]: create, open, close.
@@ -32,6 +33,7 @@ pub mod memory;
 pub mod page;
 mod reach;
 pub mod read;
+pub mod read_room;
 pub mod recover;
 pub mod request;
 pub mod scan;
@@ -58,6 +60,7 @@ use crate::shard::health::Health;
 use crate::shard::live::LiveVersion;
 use crate::shard::log::Segments;
 use crate::shard::memory::Memory;
+use crate::shard::read_room::ReadRoom;
 use crate::shard::stats::{Counter, Counters, ShardStats};
 use crate::shard::write::Staging;
 use crate::sstable::{BlockCache, Table};
@@ -81,6 +84,8 @@ pub struct Shard<I: Io> {
     /// The newest sequence of a key of which flushes and merges may have left no entry since open.
     newest_forgotten: Cell<Sequence>,
     cache: Rc<BlockCache>,
+    /// What reads may hold of large blocks at once.
+    read_room: ReadRoom,
     manifest: Checkout<Manifest<I>>,
     next_file: Cell<u64>,
     segments: Segments<I>,

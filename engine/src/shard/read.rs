@@ -1,7 +1,8 @@
 //! The read path: memtable → immutables → L0 newest first → one table a level, and at most one device read for each
 //! table that its filter does not rule out.
 //!
-//! What is in memory is answered without awaiting, spawning or allocating.
+//! What is in memory is answered without awaiting, spawning or allocating. What large blocks take while they are read and
+//! looked at is bounded ([`read_room`](crate::shard::read_room)).
 
 use std::rc::Rc;
 
@@ -123,13 +124,15 @@ impl<I: Io> Shard<I> {
         let mut search = Search::new(live, key, at);
         let mut reads = 0;
         loop {
-            let block = match search.step(key, &self.cache) {
-                Next::Look(block) => block,
+            // The room is held until `f` is done with the block.
+            let (_room, block) = match search.step(key, &self.cache) {
+                Next::Look(block) => (None, block),
                 Next::Read(table, handle) => {
                     reads += 1;
                     self.counters.block_reads.add(1);
+                    let room = self.read_room.of_block(handle.bytes()).await;
                     let read = self.timed_read(table.block(handle, &self.cache)).await;
-                    read.inspect_err(|_| self.counters.read_errors.add(1))?
+                    (room, read.inspect_err(|_| self.counters.read_errors.add(1))?)
                 }
                 Next::ReadPartition(table, handle) => {
                     let partition = self.timed_read(table.load_partition(handle, &self.cache)).await;

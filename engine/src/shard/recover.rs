@@ -26,6 +26,7 @@ use crate::shard::health::Health;
 use crate::shard::live::LiveVersion;
 use crate::shard::log::{ROOM_RETRY, Segments};
 use crate::shard::memory::Memory;
+use crate::shard::read_room::ReadRoom;
 use crate::shard::stats::Counters;
 use crate::shard::write::Staging;
 use crate::sstable::{BlockCache, Table, TableIdentity};
@@ -116,6 +117,7 @@ impl<I: Io> Shard<I> {
             installs: Cell::new(0),
             newest_forgotten: Cell::new(0),
             cache,
+            read_room: ReadRoom::default(),
             manifest: Checkout::new(manifest),
             next_file: Cell::new(next_file),
             segments,
