@@ -68,7 +68,7 @@ pub(crate) fn logged(work: impl FnOnce()) -> String {
 const NOW_MS: u64 = 1_700_000_000_123;
 
 /// A key as the store keeps it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Stored {
     /// The value, and when it ends; `None` for a tombstone.
     content: Option<(Vec<u8>, Option<u64>)>,
@@ -97,6 +97,7 @@ struct Inner {
     fail_with: Cell<Option<ErrorKind>>,
     slept: Cell<Duration>,
     yields: Cell<usize>,
+    reads_last: Cell<bool>,
     random: Cell<u64>,
     stall: RefCell<String>,
     answers_after: Cell<Duration>,
@@ -124,6 +125,12 @@ impl MemoryStore {
     /// How many requests each message to the store had.
     pub(crate) fn batches(&self) -> Vec<usize> {
         self.0.batches.borrow().clone()
+    }
+
+    /// From now on the lookups of a message end behind its other requests and in the reverse of their order, as those that
+    /// wait for a device may. They see what was there when it was their turn.
+    pub(crate) fn end_reads_last(&self) {
+        self.0.reads_last.set(true);
     }
 
     /// Every request from now on fails so.
@@ -239,7 +246,22 @@ impl Store for MemoryStore {
     async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {
         self.0.batches.borrow_mut().push(ops.len());
         self.0.slept.set(self.0.slept.get() + self.0.answers_after.get());
-        ops.into_iter().map(|(shard, op)| self.run(shard, op)).collect()
+        let mut outcomes = Vec::new();
+        let mut waiting = Vec::new();
+        for (number, (shard, op)) in ops.into_iter().enumerate() {
+            outcomes.push(Ok(Answer::Done));
+            match op {
+                Op::Look { key, look } if self.0.reads_last.get() => {
+                    let stored = self.0.data.borrow().get(&key).cloned().unwrap_or_default();
+                    waiting.push((stored, look));
+                }
+                op => outcomes[number] = self.run(shard, op),
+            }
+        }
+        for (stored, look) in waiting.into_iter().rev() {
+            look(stored.found(self.0.now_ms.get()));
+        }
+        outcomes
     }
 
     async fn scan(&self, range: ScanRange) -> Result<Page> {

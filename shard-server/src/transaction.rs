@@ -296,7 +296,7 @@ impl Work {
 }
 
 fn within_bounds(view: &View<'_>, answers: &Answers) -> Result<(), Failure> {
-    let too_long = view.is_out_of_room() || answers.bytes.len() > MAX_ANSWER_BYTES;
+    let too_long = view.refused_bytes().is_some() || answers.bytes.len() > MAX_ANSWER_BYTES;
     for (what, beyond, most) in [
         ("answers", too_long, MAX_ANSWER_BYTES),
         ("changes", view.written_bytes() > MAX_BATCH_BYTES, MAX_BATCH_BYTES),

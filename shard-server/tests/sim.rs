@@ -29,6 +29,10 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Opens the database with the server on it, as the process does, and returns where it listens.
 async fn start(machine: &SimMachine) -> (Db, SocketAddr) {
+    start_with(machine, |_| {}).await
+}
+
+async fn start_with(machine: &SimMachine, change: impl FnOnce(&mut Options)) -> (Db, SocketAddr) {
     let mut options = Options::new((0..CORES).collect());
     options.shape.shards = Some(3);
     options.cache_bytes = 1 << 20;
@@ -38,6 +42,7 @@ async fn start(machine: &SimMachine) -> (Db, SocketAddr) {
     options.tuning.staged_bytes = 256 << 10;
     options.tuning.table_bytes = 64 << 10;
     options.tuning.manifest_bytes = 64 << 10;
+    change(&mut options);
     let settings = Settings {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         data_dir: PathBuf::from("/db"),
@@ -208,6 +213,102 @@ async fn converse(
         }
     }
     true
+}
+
+/// Length of a value of which some dozens do not fit in one round of answers.
+const LONG_BYTES: usize = 900_000;
+
+/// A command on one of a few keys with values of nearly a mebibyte, what it makes of the model, and its reply.
+fn next_long_command(rng: &mut Rng, model: &mut Model) -> (Vec<u8>, Vec<u8>) {
+    let key = format!("key:{}", rng.between(0, 40)).into_bytes();
+    let shown = |value: Option<&Vec<u8>>| value.map_or(b"$-1\r\n".to_vec(), |value| bulk(value));
+    let integer = |n: usize| format!(":{n}\r\n").into_bytes();
+    let letter = u8::try_from(rng.between(0, 26)).expect("small") + b'a';
+    match rng.between(0, 12) {
+        0 => (encode(&[b"GETDEL", &key]), shown(model.remove(&key).as_ref())),
+        // A short command that makes a long value, so that the whole pipeline arrives at once.
+        1 | 2 => {
+            let value = model.entry(key.clone()).or_default();
+            value.resize(LONG_BYTES, 0);
+            value[LONG_BYTES - 1] = letter;
+            let last = (LONG_BYTES - 1).to_string();
+            let command = encode(&[b"SETRANGE", &key, last.as_bytes(), &[letter]]);
+            (command, integer(LONG_BYTES))
+        }
+        3 => {
+            let command = encode(&[b"SET", &key, b"short"]);
+            model.insert(key, b"short".to_vec());
+            (command, b"+OK\r\n".to_vec())
+        }
+        4 => {
+            let found = model.get(&key).map_or(0, Vec::len);
+            (encode(&[b"STRLEN", &key]), integer(found))
+        }
+        5 => {
+            let both = usize::from(model.contains_key(&key)) + usize::from(model.contains_key(&b"key:0"[..]));
+            (encode(&[b"EXISTS", &key, b"key:0"]), integer(both))
+        }
+        6 => {
+            let reply = [shown(model.get(&key)), shown(model.get(&b"key:0"[..]))].concat();
+            let command = encode(&[b"MGET", &key, b"key:0"]);
+            (command, [b"*2\r\n".to_vec(), reply].concat())
+        }
+        _ => (encode(&[b"GET", &key]), shown(model.get(&key))),
+    }
+}
+
+/// The answers of a pipeline were all made before the first was sent. Now those that have no room are made later, and must
+/// be those of their place in the pipeline all the same, on the device or in memory, on this core or another.
+#[test]
+fn answers_that_are_put_off_are_those_of_their_place_in_the_pipeline() {
+    for seed in 0..6 {
+        println!("seed {seed}");
+        sim::run(seed, &SimDisk::new(), CORES, async |machine| {
+            machine.set_step_limit(u64::MAX);
+            let (db, address) = start_with(&machine, |options| {
+                options.tuning.memtable_bytes = 4 << 20;
+                options.tuning.segment_bytes = 4 << 20;
+                options.tuning.staged_bytes = 4 << 20;
+                options.tuning.table_bytes = 4 << 20;
+            })
+            .await;
+            let mut client = Client::connect(machine.core(1), address).await;
+            let (mut rng, mut model) = (Rng::new(seed), Model::new());
+            let mut fill = Vec::new();
+            for n in 0..40 {
+                let (key, value) = (format!("key:{n}").into_bytes(), vec![b'0'; LONG_BYTES]);
+                fill.extend(encode(&[b"SET", &key, &value]));
+                model.insert(key, value);
+            }
+            assert!(client.stream.send(vec![fill]).await.0.is_ok());
+            for _ in 0..40 {
+                assert_eq!(client.reply().await.expect("a reply"), b"+OK\r\n");
+            }
+            db.flush().await.expect("there is room");
+            for _ in 0..3 {
+                let mut expected = Vec::new();
+                let mut commands = Vec::new();
+                for _ in 0..80 {
+                    let (command, reply) = next_long_command(&mut rng, &mut model);
+                    commands.extend(command);
+                    expected.push(reply);
+                }
+                assert!(client.stream.send(vec![commands]).await.0.is_ok());
+                for (place, expected) in expected.into_iter().enumerate() {
+                    let reply = client.reply().await.expect("a reply");
+                    let short = |bytes: &[u8]| bytes[..bytes.len().min(80)].escape_ascii().to_string();
+                    assert!(
+                        reply == expected,
+                        "{place}: {} for {}",
+                        short(&reply),
+                        short(&expected)
+                    );
+                }
+            }
+            db.close().await.expect("a clean close");
+        })
+        .expect("the power stays on");
+    }
 }
 
 /// Everything in the database, as a client sees it.

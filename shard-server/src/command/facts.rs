@@ -1,10 +1,24 @@
 //! What `COMMAND` tells beside the table: the access categories of a command, and what it does to its keys. Pure.
 
+use super::Request;
+
 /// Commands that Redis calls dangerous though they are not for operators alone: they touch all keys, or tell much.
 const DANGEROUS: [&str; 5] = ["flushall", "flushdb", "info", "keys", "swapdb"];
 
 /// Commands of the server that Redis counts among those on keys.
 const ON_KEYS: [&str; 4] = ["dbsize", "flushall", "flushdb", "swapdb"];
+
+/// Whether a command on keys may answer with a value or a part of one, which may be long. What others answer is short.
+pub fn answers_value(request: &Request<'_>) -> bool {
+    match request.spec.name {
+        "get" | "getdel" | "getex" | "getrange" | "getset" | "mget" | "substr" => true,
+        "set" => request
+            .arguments
+            .from(3)
+            .any(|option| option.eq_ignore_ascii_case(b"get")),
+        _ => false,
+    }
+}
 
 /// The access categories of a command, in the order in which Redis names them.
 pub fn categories(name: &str, flags: &[&str], group: &str) -> Vec<&'static str> {
@@ -65,7 +79,61 @@ pub fn key_flags(name: &str, flags: &[&str], number: usize) -> &'static [&'stati
 
 #[cfg(test)]
 mod tests {
+    use corelane::api::Found;
+
     use super::*;
+    use crate::command::table;
+    use crate::command::{Owned, View, request::sorted_keys};
+    use crate::resp::Protocol;
+    use crate::resp::request::Reader;
+    use crate::testing::command;
+
+    /// A command that answers with much and does not say so would be answered by an error in a pipeline of long values.
+    #[test]
+    fn what_is_not_said_to_answer_with_values_answers_shortly() {
+        let value = [b'7'; 100_000];
+        let of = |words: &[&[u8]]| {
+            let spec = table::find(words[0]).expect("a command");
+            let bytes = command(words);
+            let mut reader = Reader::default();
+            reader.next(&bytes).expect("it is whole");
+            let request = Request {
+                spec,
+                arguments: reader.arguments(&bytes),
+                protocol: Protocol::Resp2,
+            };
+            let owned = Owned::new(&request);
+            let request = owned.request();
+            let keys = sorted_keys(request.keys());
+            let found = Found {
+                value: Some(&value),
+                expires_ms: None,
+                version: 1,
+                now_ms: 1,
+            };
+            let found = vec![found; keys.len()];
+            let (mut view, mut out) = (View::new(&keys, &found), Vec::new());
+            request.answer(spec.keyed().expect("on keys"), &mut view, &mut out);
+            (out.len(), answers_value(&request))
+        };
+        let words: [&[u8]; 4] = [b"k", b"0", b"90000", b"GET"];
+        let mut long = 0;
+        for spec in table::ALL.iter().filter(|spec| spec.keyed().is_some()) {
+            for count in 1..=words.len() {
+                if spec.takes(count + 1) {
+                    let line: Vec<&[u8]> = [spec.name.as_bytes()]
+                        .into_iter()
+                        .chain(words[..count].iter().copied())
+                        .collect();
+                    let (bytes, said) = of(&line);
+                    assert!(bytes < 4096 || said, "{} answers {bytes} bytes", spec.name);
+                    long += usize::from(bytes > 4096);
+                }
+            }
+        }
+        assert!(long >= 6, "{long} long answers");
+        assert_eq!(of(&[b"set", b"k", b"v", b"get"]), (100_011, true));
+    }
 
     #[test]
     fn categories_are_those_of_redis() {

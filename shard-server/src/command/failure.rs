@@ -140,6 +140,14 @@ impl Failure {
         ))
     }
 
+    /// An answer that cannot be had later, and for which a pipeline has no more room.
+    pub fn pipeline_too_long(most_bytes: usize) -> Self {
+        Self::err(format_args!(
+            "the answers of this pipeline take more than {most_bytes} bytes of memory (limits.output_hard_bytes); this command \
+             was not run, send fewer at once"
+        ))
+    }
+
     /// There is no such command.
     pub fn unknown_command(arguments: Arguments<'_>) -> Self {
         let mut shown = String::new();

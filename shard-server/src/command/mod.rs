@@ -96,8 +96,8 @@ pub enum Action {
     Present,
     /// Delete the keys and answer with how many were there.
     Delete,
-    /// Send this to the one shard that owns all the keys, and answer in this shape.
-    Write(Op, Shape),
+    /// Send this to the one shard that owns all the keys, and answer `OK`.
+    Write(Op),
     /// Run the command's function over its keys.
     Keyed,
     /// Ask once everything before it was answered.
@@ -106,15 +106,6 @@ pub enum Action {
     Watch,
     /// Run the transaction that the client has gathered, once everything before it was answered.
     Exec,
-}
-
-/// How the outcome of a request to the store becomes an answer.
-#[derive(Debug)]
-pub enum Shape {
-    /// `OK`.
-    Ok,
-    /// What the command's function wrote on the core that owns the keys.
-    Reply(oneshot::Receiver<Reply>),
 }
 
 /// What a command's function answered.
@@ -128,6 +119,18 @@ pub struct Reply {
     pub hits: u64,
     /// Looks that did not.
     pub misses: u64,
+}
+
+impl Reply {
+    /// An error.
+    pub fn failed(failure: &Failure) -> Self {
+        let mut reply = Self {
+            failed: true,
+            ..Self::default()
+        };
+        crate::resp::reply::error(&mut reply.bytes, &failure.0);
+        reply
+    }
 }
 
 /// The function of a local command.

@@ -95,7 +95,11 @@ pub fn getrange(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -
     let value = view.get(request.key()).map_or(b"".as_slice(), |item| item.value);
     let range = resolve_range(start, end, value.len());
     match range.filter(|_| !is_backwards(start, end)) {
-        Some((start, end)) => reply::bulk(out, &value[start..=end]),
+        Some((start, end)) => {
+            let part = &value[start..=end];
+            view.take_room(part.len())?;
+            reply::bulk(out, part);
+        }
         None => reply::bulk(out, b""),
     }
     Ok(())

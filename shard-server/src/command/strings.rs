@@ -7,7 +7,7 @@ use corelane::api::{Batch, Op};
 
 use super::options::{Clause, Condition, Grammar, MILLISECONDS, Options, SECONDS, Time};
 use super::table::{READ, WRITE, WRITE_FAST, keyed};
-use super::{Action, Call, Failure, Keys, Request, Shape, Spec, View, durability};
+use super::{Action, Call, Failure, Keys, Request, Spec, View, durability};
 use crate::resp::reply;
 
 /// The commands of this file.
@@ -169,6 +169,7 @@ pub fn getex(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> R
         .time
         .map(|time| time.resolve(view.now_ms(), request.spec.name));
     let until = until.transpose()?;
+    view.take_room(item.value.len())?;
     reply::bulk(out, item.value);
     let ends = item.expires_ms.is_some();
     if until.is_some() || (options.persist && ends) {
@@ -200,7 +201,10 @@ pub fn set(request: &Request<'_>, view: &mut View<'_>, out: &mut Vec<u8>) -> Res
         Condition::IfPresent => before.is_some(),
     };
     match (options.previous, before) {
-        (true, Some(item)) => reply::bulk(out, item.value),
+        (true, Some(item)) => {
+            view.take_room(item.value.len())?;
+            reply::bulk(out, item.value);
+        }
         (true, None) => reply::null(out, request.protocol),
         (false, _) if writes => reply::simple(out, "OK"),
         (false, _) => reply::null(out, request.protocol),
@@ -238,7 +242,7 @@ fn write(call: &Call<'_>, batch: Batch) -> Action {
         batch,
         durability: durability(call),
     };
-    Action::Write(op, Shape::Ok)
+    Action::Write(op)
 }
 
 /// `SETEX key seconds value`.

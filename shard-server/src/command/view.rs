@@ -41,8 +41,8 @@ pub struct View<'a> {
     misses: Cell<u64>,
     looked_bytes: Cell<usize>,
     written_bytes: usize,
-    /// Bytes of values that may still be answered; `None` once something did not fit.
-    answer_room: Cell<Option<usize>>,
+    /// Bytes of values that may still be answered; once something did not fit, what it takes.
+    answer_room: Cell<Result<usize, usize>>,
 }
 
 impl<'a> View<'a> {
@@ -61,13 +61,13 @@ impl<'a> View<'a> {
             misses: Cell::default(),
             looked_bytes: Cell::default(),
             written_bytes: 0,
-            answer_room: Cell::new(Some(usize::MAX)),
+            answer_room: Cell::new(Ok(usize::MAX)),
         }
     }
 
     /// From here on values of `bytes` bytes may be answered; as many as it takes where this is never said.
     pub fn set_answer_room(&mut self, bytes: usize) {
-        self.answer_room.set(Some(bytes));
+        self.answer_room.set(Ok(bytes));
     }
 
     /// Takes room for a value of `bytes` bytes, to be asked before it is copied into the answer.
@@ -75,14 +75,15 @@ impl<'a> View<'a> {
     /// # Errors
     /// There is not so much left.
     pub fn take_room(&self, bytes: usize) -> Result<(), Failure> {
-        let left = self.answer_room.get().and_then(|room| room.checked_sub(bytes));
+        let left = self.answer_room.get();
+        let left = left.and_then(|room| room.checked_sub(bytes).ok_or(bytes));
         self.answer_room.set(left);
-        left.map(|_| ()).ok_or(Failure::ANSWER_TOO_LONG)
+        left.map(|_| ()).map_err(|_| Failure::ANSWER_TOO_LONG)
     }
 
-    /// Whether something to be answered did not fit.
-    pub fn is_out_of_room(&self) -> bool {
-        self.answer_room.get().is_none()
+    /// Bytes of the first value to be answered that did not fit.
+    pub fn refused_bytes(&self) -> Option<usize> {
+        self.answer_room.get().err()
     }
 
     /// The shard's time, in ms since the Unix epoch: what has ended by it is not there.

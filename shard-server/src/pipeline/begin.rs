@@ -8,12 +8,12 @@
 
 use corelane::types::MAX_KEY_BYTES;
 
-use super::keyed;
-use super::replies::Piece;
+use super::asked::Asked;
+use super::replies::Wait;
 use super::{BYTES_A_STEP, Each, Known, Last, Pipeline, Running, Step};
 use crate::auth::permit;
 use crate::command::table::{self, Number};
-use crate::command::{Action, Call, Failure, Keys, Owned, Request, Run, Shape, Spec, View, unsupported};
+use crate::command::{Action, Call, Failure, Keys, Owned, Request, Run, Spec, View, facts, unsupported};
 use crate::resp::reply;
 use crate::store::Store;
 use crate::transaction::{self, Place};
@@ -44,6 +44,8 @@ impl<S: Store> Pipeline<S> {
             Step::Next | Step::Close => self.replies.end_command(known.number),
             // These end when they are done.
             Step::Running | Step::Last(..) => {}
+            // It is begun anew in the next round.
+            Step::Wait => self.commands -= 1,
         }
         step
     }
@@ -165,16 +167,20 @@ impl<S: Store> Pipeline<S> {
                 self.look_up(input, 1);
                 return Step::Next;
             }
-            Action::Write(op, shape) => {
-                let shard = self.store.shard_of(self.reader.arguments(input).at(1));
-                self.push_write(shard, op, Piece::Shaped(shape));
+            Action::Write(op) => {
+                let arguments = self.reader.arguments(input);
+                let (shard, count) = (self.store.shard_of(arguments.at(1)), arguments.count());
+                if !self.may_write(input, known.spec.keys, count, false) {
+                    return Step::Wait;
+                }
+                self.push_write(Asked::plain(shard, op), Wait::Done);
                 return Step::Next;
             }
             Action::Keyed => {
-                if let Err(failure) = self.run_keyed(known.spec, input) {
+                return self.run_keyed(known.spec, input).unwrap_or_else(|failure| {
                     self.replies.fail(&failure);
-                }
-                return Step::Next;
+                    Step::Next
+                });
             }
             Action::Values => {
                 let keys = self.reader.arguments(input).count() - 1;
@@ -195,14 +201,14 @@ impl<S: Store> Pipeline<S> {
     }
 
     /// Runs a command's function over its keys: in place where memory holds the one key of a read, else where the shard is.
-    fn run_keyed(&mut self, spec: &'static Spec, input: &[u8]) -> Result<(), Failure> {
+    fn run_keyed(&mut self, spec: &'static Spec, input: &[u8]) -> Result<Step, Failure> {
         let run = spec.keyed().expect("only a command on keys asks for it");
         let request = Request {
             spec,
             arguments: self.reader.arguments(input),
             protocol: self.session.protocol,
         };
-        let (key, one_key) = (request.key(), spec.keys == Keys::ONE);
+        let key = request.key();
         if !spec.writes() && self.writes == 0 {
             let store = &self.store;
             let answered = self.replies.write(|out| {
@@ -222,28 +228,30 @@ impl<S: Store> Pipeline<S> {
                 if let Some(error) = error {
                     self.replies.note_failed_answer(&error);
                 }
-                return Ok(());
+                return Ok(Step::Next);
             }
         }
         if spec.keys == Keys::PAIRS && request.arguments.count().is_multiple_of(2) {
             return Err(Failure::arity(spec.name));
         }
         self.one_shard(spec, input)?;
-        let (shard, owned) = (self.store.shard_of(key), Owned::new(&request));
-        let durability = self.server.settings.durability;
-        if !spec.writes() {
-            let (op, answer) = keyed::look(owned, run);
-            self.ops.push((shard, op));
-            self.replies.wait(Piece::Shaped(Shape::Reply(answer)));
-            return Ok(());
+        let (shard, count, writes) = (self.store.shard_of(key), request.arguments.count(), spec.writes());
+        if writes && !self.may_write(input, spec.keys, count, facts::answers_value(&request)) {
+            return Ok(Step::Wait);
         }
-        let (op, answer) = if one_key {
-            keyed::update(owned, run, durability)
-        } else {
-            keyed::transact(owned, run, durability)
+        let request = Request {
+            spec,
+            arguments: self.reader.arguments(input),
+            protocol: self.session.protocol,
         };
-        self.push_write(shard, op, Piece::Shaped(Shape::Reply(answer)));
-        Ok(())
+        let (asked, answer) = Asked::command(shard, Owned::new(&request));
+        if writes {
+            self.push_write(asked, Wait::Reply(answer));
+        } else {
+            self.asked.push(asked);
+            self.replies.wait(Wait::Reply(answer));
+        }
+        Ok(Step::Next)
     }
 
     /// Refuses a write whose keys are not of one shard: it would not be atomic.

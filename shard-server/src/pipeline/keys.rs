@@ -2,15 +2,18 @@
 
 use corelane::api::{Decision, Found, Op};
 
-use super::replies::Piece;
+use super::asked::Asked;
+use super::replies::Wait;
 use super::{Each, Pipeline};
+use crate::command::Keys;
 use crate::resp::reply;
 use crate::server::Server;
 use crate::store::Store;
 
 impl<S: Store> Pipeline<S> {
-    /// Takes the next key of the command under way. Returns the bytes of its request once the last key was taken.
-    pub(super) fn next_key(&mut self, input: &[u8]) -> usize {
+    /// Takes the next key of the command under way. Returns the bytes of its request once the last key was taken; `None`
+    /// where the round is to end before this key.
+    pub(super) fn next_key(&mut self, input: &[u8]) -> Option<usize> {
         let mut running = self.running.take().expect("called while a command is under way");
         let arguments = self.reader.arguments(input);
         let (place, count) = (running.next, arguments.count());
@@ -22,34 +25,40 @@ impl<S: Store> Pipeline<S> {
                     running.known += i64::from(present);
                     self.replies.counts.lookup(present);
                 }
-                None => self.ask_present(key.to_vec()),
+                None => {
+                    self.asked.push(Asked::present(self.store.shard_of(key), key));
+                    let key = self.replies.keep_key(key);
+                    self.replies.wait(Wait::Present(key));
+                }
             },
             Each::Delete => {
+                if !self.may_write(
+                    input,
+                    Keys {
+                        first: place,
+                        ..Keys::ALL
+                    },
+                    place + 1,
+                    false,
+                ) {
+                    self.running = Some(running);
+                    return None;
+                }
+                let key = self.reader.arguments(input).at(place);
                 let (shard, op) = (self.store.shard_of(key), delete(key.to_vec(), &self.server));
-                self.push_write(shard, op, Piece::Counted);
+                self.push_write(Asked::plain(shard, op), Wait::Counted);
             }
         }
         running.next += 1;
         if running.next < count {
             self.running = Some(running);
-            return 0;
+            return Some(0);
         }
         if running.each != Each::Value {
             self.replies.end_tally(running.known);
         }
         self.replies.end_command(running.number);
-        running.request_bytes
-    }
-
-    /// Asks the shard of `key` whether it is there; the value stays where it is.
-    fn ask_present(&mut self, key: Vec<u8>) {
-        let (sender, present) = oneshot::channel();
-        let look = Box::new(move |found: Found<'_>| {
-            // A client that went away does not wait for it.
-            let _gone = sender.send(found.value.is_some());
-        });
-        self.ops.push((self.store.shard_of(&key), Op::Look { key, look }));
-        self.replies.wait(Piece::Present(present));
+        Some(running.request_bytes)
     }
 
     /// Answers with the value of the key at `place`, now if memory holds it.
@@ -72,8 +81,9 @@ impl<S: Store> Pipeline<S> {
         match resident {
             Some(present) => self.replies.counts.lookup(present),
             None => {
-                self.ops.push(get(store, key));
-                self.replies.wait(Piece::Value);
+                self.asked.push(Asked::value(store.shard_of(key), key));
+                let key = self.replies.keep_key(key);
+                self.replies.wait(Wait::Value(key));
             }
         }
     }
@@ -86,19 +96,42 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    pub(super) fn push_write(&mut self, shard: u16, op: Op, piece: Piece) {
-        self.ops.push((shard, op));
-        self.writes += 1;
-        self.replies.wait(piece);
+    /// Whether a write of the keys at these places of the command may go with this round; `answers_value` where it answers
+    /// what they were. The reads of these keys that wait cannot be put off then.
+    pub(super) fn may_write(
+        &mut self,
+        input: &[u8],
+        keys: Keys,
+        arguments: usize,
+        answers_value: bool,
+    ) -> bool {
+        if self.asked.is_empty() {
+            self.firm += usize::from(answers_value);
+            return true;
+        }
+        let line = self.reader.arguments(input);
+        let mut reads = 0;
+        for place in keys.places(arguments) {
+            reads += self.order.weighty(&self.asked, line.at(place));
+        }
+        let more = reads + usize::from(answers_value);
+        // Of an answer that cannot be put off there is always room for one.
+        if more > 0 && self.firm + more > self.firm_limit && self.firm + reads > 0 {
+            self.firm_met = true;
+            return false;
+        }
+        for place in keys.places(arguments) {
+            self.order.make_firm(&mut self.asked, line.at(place));
+        }
+        self.firm += more;
+        true
     }
-}
 
-fn get<S: Store>(store: &S, key: &[u8]) -> (u16, Op) {
-    let op = Op::Get {
-        key: key.to_vec(),
-        at: None,
-    };
-    (store.shard_of(key), op)
+    pub(super) fn push_write(&mut self, asked: Asked, wait: Wait) {
+        self.asked.push(asked);
+        self.writes += 1;
+        self.replies.wait(wait);
+    }
 }
 
 /// Deletes a key if it is there.

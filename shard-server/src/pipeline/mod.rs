@@ -13,18 +13,26 @@
 //! keys is taken key by key and may go on over several rounds, so that its memory is bounded as that of many commands.
 //! The number of requests in a round follows the size of the answers: it doubles while they are small and falls when
 //! they are large.
+//!
+//! However long the values are, the answers of a round take bounded memory ([`room`]):
+//!
+//! - A read whose answer has no room is **put off**. What comes before it is sent, then it and the reads behind it are
+//!   asked again, as many at a time as there is room for; no more input is read before they are answered.
+//! - A read must not see a write that follows it. So one with a write of its key behind it in its round, and a write that
+//!   answers what was there, are **firm**: they are not put off. Few of them share a round until their answers have shown
+//!   to be short; where there are too many, the round ends before the write ([`order`]).
 
+mod asked;
 mod begin;
 mod exec;
-mod keyed;
 mod keys;
+mod order;
 mod replies;
+mod room;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use corelane::api::Op;
 
 use crate::command::Spec;
 use crate::command::table::{self, Number};
@@ -35,10 +43,13 @@ use crate::resp::request::{Found, Reader};
 use crate::server::Server;
 use crate::session::Session;
 use crate::store::Store;
-use crate::telemetry::cause::{Asked, Spent};
+use crate::telemetry::cause::{self, Spent};
 use crate::telemetry::slow::{self, SlowEntry};
 use crate::transaction::Transaction;
+use asked::Asked;
+use order::Order;
 use replies::Replies;
+use room::Budget;
 
 /// Most commands of a round.
 const MAX_COMMANDS: u64 = 1024;
@@ -57,6 +68,10 @@ const FIRST_OPS: usize = 128;
 
 /// Answers of a round above this many bytes make the next one smaller.
 const WIDE_BYTES: usize = 4 << 20;
+
+/// How much more firm answers the next round may have while they are short. Answers of one length never take more than the
+/// room for them then: so many times [`WIDE_BYTES`] fit in the 32 MiB there are, unless somebody sets them lower.
+const FIRM_GROWTH: usize = 4;
 
 /// Room for the numbers of a round's commands that stays from one round to the next.
 const ENDED_KEPT: usize = 1024;
@@ -111,6 +126,8 @@ pub struct Round {
 enum Step {
     Next,
     Running,
+    /// The round ends before it.
+    Wait,
     Last(Number, Last),
     Close,
 }
@@ -120,6 +137,12 @@ enum Last {
     Query(Query),
     Watch(Vec<Vec<u8>>),
     Exec,
+}
+
+/// What is left to be done once the reads that were put off are answered.
+struct Rest {
+    last: Option<(Number, Last)>,
+    closing: bool,
 }
 
 /// A command that the table knows, and whose arguments it allows.
@@ -136,10 +159,21 @@ pub struct Pipeline<S> {
     session: Session,
     reader: Reader,
     running: Option<Running>,
-    ops: Vec<(u16, Op)>,
-    /// How many of `ops` write.
+    asked: Vec<Asked>,
+    /// How many of `asked` write.
     writes: usize,
     ops_limit: usize,
+    /// Which reads among `asked` wait for which key.
+    order: Order,
+    /// How many of `asked` cannot be put off, of those whose answers may be long; and how many may be.
+    firm: usize,
+    firm_limit: usize,
+    /// Whether this round ended for that.
+    firm_met: bool,
+    /// What the answers of a round may take.
+    budget: Budget,
+    /// What comes behind the reads that were put off.
+    rest: Option<Rest>,
     /// Commands begun in this round.
     commands: u64,
     /// Steps taken since the core was last asked whether it has something more urgent to do.
@@ -161,14 +195,20 @@ impl<S: Store> Pipeline<S> {
     /// For a client that has just connected.
     pub fn new(store: S, server: Arc<Server>, session: Session) -> Self {
         Self {
+            budget: Budget::of(server.limits().output_hard_bytes),
             store,
             server,
             session,
             reader: Reader::default(),
             running: None,
-            ops: Vec::new(),
+            asked: Vec::new(),
             writes: 0,
             ops_limit: FIRST_OPS,
+            order: Order::default(),
+            firm: 0,
+            firm_limit: 1,
+            firm_met: false,
+            rest: None,
             commands: 0,
             steps: 0,
             gave_way: Duration::ZERO,
@@ -186,9 +226,21 @@ impl<S: Store> Pipeline<S> {
         &mut self.replies.output
     }
 
-    /// Bytes held for the client from one round to the next: its transaction, and what it watches.
+    /// Bytes held for the client from one round to the next: its transaction, what it watches, and the answers behind reads
+    /// that were put off.
     pub fn held_bytes(&self) -> usize {
-        self.session.held_bytes()
+        self.session.held_bytes() + self.replies.held_bytes()
+    }
+
+    /// Gives the answers of a round other room: `reads_bytes` those of reads, `firm_bytes` those that are firm.
+    #[cfg(test)]
+    pub(crate) fn with_room(mut self, reads_bytes: usize, firm_bytes: usize, small_bytes: usize) -> Self {
+        self.budget = Budget {
+            reads_bytes,
+            firm_bytes,
+            small_bytes,
+        };
+        self
     }
 
     /// Runs one round over the start of `input`; its answers are then in [`Pipeline::output`], and every write among
@@ -199,6 +251,9 @@ impl<S: Store> Pipeline<S> {
         self.gave_way = Duration::ZERO;
         let began = self.store.now();
         self.now_ms = self.store.wall_clock_ms();
+        if self.replies.has_later() {
+            return self.go_on(began).await;
+        }
         let (mut consumed, mut last) = (0, None);
         self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {
@@ -207,11 +262,14 @@ impl<S: Store> Pipeline<S> {
                 self.make_way().await;
             }
             let full = self.commands >= MAX_COMMANDS || consumed >= MAX_REQUEST_BYTES;
-            if full || self.ops.len() >= self.ops_limit || self.replies.bytes() >= FLUSH_BYTES {
+            if full || self.asked.len() >= self.ops_limit || self.replies.bytes() >= FLUSH_BYTES {
                 break Ended::Full;
             }
             if self.running.is_some() {
-                consumed += self.next_key(&input[consumed..]);
+                match self.next_key(&input[consumed..]) {
+                    Some(bytes) => consumed += bytes,
+                    None => break Ended::Full,
+                }
                 continue;
             }
             let bytes = match self.reader.next(&input[consumed..]) {
@@ -228,6 +286,7 @@ impl<S: Store> Pipeline<S> {
             };
             match self.begin(&input[consumed..], bytes) {
                 Step::Running => {}
+                Step::Wait => break Ended::Full,
                 Step::Next => consumed += bytes,
                 Step::Close => {
                     consumed += bytes;
@@ -242,24 +301,71 @@ impl<S: Store> Pipeline<S> {
         };
         let asked = self.settle().await;
         let answered = self.store.now();
-        let (flow, last) = match last {
-            Some((number, last)) => (self.finish(number, last).await, Some(number)),
-            None => (Flow::Continue, None),
+        let finished = last.as_ref().map(|(number, _)| *number);
+        let rest = Rest {
+            last,
+            closing: ended == Ended::Closing,
         };
-        let ended_at = if last.is_some() {
-            self.store.now()
+        let ended = match self.wind_up(rest).await {
+            Ended::Starved => ended,
+            other => other,
+        };
+        let (finished, ended_at) = self.finished_at(finished, answered);
+        self.report(input, asked, finished, ended_at.saturating_sub(began));
+        Round { consumed, ended }
+    }
+
+    /// The command that ran behind all others, with what it took, and when the round ended; the clock is read only where one
+    /// may have run.
+    fn finished_at(
+        &self,
+        last: Option<Number>,
+        answered: Duration,
+    ) -> (Option<(Number, Duration)>, Duration) {
+        let ran = last.filter(|_| self.rest.is_none());
+        let ended_at = if ran.is_some() { self.store.now() } else { answered };
+        let took = ended_at.saturating_sub(answered);
+        (ran.map(|number| (number, took)), ended_at)
+    }
+
+    /// Asks for reads that were put off, as many as there is room for, before anything else is begun.
+    async fn go_on(&mut self, began: Duration) -> Round {
+        let mut ended = Ended::Full;
+        if self.replies.output.bytes() < FLUSH_BYTES {
+            let store = &self.store;
+            let shard_of = |key: &[u8]| store.shard_of(key);
+            let most_bytes = self.budget.reads_bytes.min(WIDE_BYTES);
+            self.asked = self.replies.ask_again(MAX_OPS, most_bytes, shard_of);
+            let asked = self.settle().await;
+            let answered = self.store.now();
+            let mut finished = None;
+            if let Some(rest) = self.rest.take() {
+                finished = rest.last.as_ref().map(|(number, _)| *number);
+                if self.wind_up(rest).await == Ended::Closing {
+                    ended = Ended::Closing;
+                }
+            }
+            let (finished, ended_at) = self.finished_at(finished, answered);
+            self.report(&[], asked, finished, ended_at.saturating_sub(began));
+        }
+        Round { consumed: 0, ended }
+    }
+
+    /// Does what comes behind the answers; later where some were put off. `Starved` where nothing keeps the input from being
+    /// gone on with.
+    async fn wind_up(&mut self, rest: Rest) -> Ended {
+        if self.replies.has_later() {
+            self.rest = Some(rest);
+            return Ended::Full;
+        }
+        let flow = match rest.last {
+            Some((number, last)) => self.finish(number, last).await,
+            None => Flow::Continue,
+        };
+        if rest.closing || flow == Flow::Close {
+            Ended::Closing
         } else {
-            answered
-        };
-        let last = last.map(|number| (number, ended_at.saturating_sub(answered)));
-        self.report(input, asked, last, ended_at.saturating_sub(began));
-        Round {
-            consumed,
-            ended: if flow == Flow::Close {
-                Ended::Closing
-            } else {
-                ended
-            },
+            Ended::Starved
         }
     }
 
@@ -275,34 +381,49 @@ impl<S: Store> Pipeline<S> {
     }
 
     /// Sends the round's requests to the store and makes its answers of their outcomes. Returns what they were, and took.
-    async fn settle(&mut self) -> Asked {
+    async fn settle(&mut self) -> cause::Asked {
         let before = self.replies.output.bytes();
-        let ops = std::mem::take(&mut self.ops);
-        let mut asked = Asked {
-            requests: ops.len(),
+        let asked = std::mem::take(&mut self.asked);
+        self.order.clear();
+        let mut told = cause::Asked {
+            requests: asked.len(),
             writes: std::mem::take(&mut self.writes),
-            shard: ops.first().map(|(shard, _)| *shard),
+            shard: asked.first().map(Asked::shard),
             took: Duration::ZERO,
         };
-        let outcomes = if asked.requests == 0 {
+        let (ops, room) = asked::to_ops(asked, self.budget, self.server.settings.durability);
+        let outcomes = if told.requests == 0 {
             Vec::new()
         } else {
             let began = self.store.now();
             let outcomes = self.store.execute(ops).await;
-            asked.took = self.store.now().saturating_sub(began);
+            told.took = self.store.now().saturating_sub(began);
             outcomes
         };
-        assert_eq!(outcomes.len(), asked.requests, "the store answers every request");
-        self.replies.settle(outcomes, self.session.protocol);
-        self.widen_or_narrow(asked.requests, self.replies.output.bytes() - before);
-        asked
+        assert_eq!(outcomes.len(), told.requests, "the store answers every request");
+        let room = room.as_deref();
+        self.replies.settle(outcomes, room, self.session.protocol);
+        // Those that are asked again have been looked at before.
+        if self.rest.is_none() {
+            let bytes = self.replies.output.bytes() - before + self.replies.later_bytes();
+            self.widen_or_narrow(told.requests, bytes, room.map_or(0, room::Room::firm_wanted));
+        }
+        told
     }
 
-    fn widen_or_narrow(&mut self, ops: usize, bytes: usize) {
+    /// Fits the next round to what the answers of this one took, those that were put off included.
+    fn widen_or_narrow(&mut self, ops: usize, bytes: usize, firm_bytes: usize) {
         if bytes > WIDE_BYTES {
             self.ops_limit = (ops * WIDE_BYTES / bytes).max(1);
         } else if ops >= self.ops_limit {
             self.ops_limit = (self.ops_limit * 2).min(MAX_OPS);
+        }
+        let firm = std::mem::take(&mut self.firm);
+        let met = std::mem::take(&mut self.firm_met) || firm >= self.firm_limit;
+        if firm_bytes > WIDE_BYTES {
+            self.firm_limit = (firm * WIDE_BYTES / firm_bytes).max(1);
+        } else if met && bytes <= WIDE_BYTES {
+            self.firm_limit = (self.firm_limit * FIRM_GROWTH).min(MAX_OPS);
         }
     }
 
@@ -340,7 +461,13 @@ impl<S: Store> Pipeline<S> {
     }
 
     /// Adds what was counted to the core's counts, and offers a slow round to the slow log.
-    fn report(&mut self, input: &[u8], asked: Asked, last: Option<(Number, Duration)>, latency: Duration) {
+    fn report(
+        &mut self,
+        input: &[u8],
+        asked: cause::Asked,
+        last: Option<(Number, Duration)>,
+        latency: Duration,
+    ) {
         self.show_last();
         let counts = std::mem::take(&mut self.replies.counts);
         self.replies.take_commands(&mut self.ended);
@@ -375,7 +502,7 @@ impl<S: Store> Pipeline<S> {
     fn slow_entry(
         &self,
         input: &[u8],
-        asked: Asked,
+        asked: cause::Asked,
         last: Option<(Number, Duration)>,
         latency: Duration,
     ) -> SlowEntry {

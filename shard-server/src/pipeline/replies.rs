@@ -2,17 +2,23 @@
 //!
 //! While nothing waits for the store an answer goes straight to the output. Behind an answer that waits, a part that is
 //! known already is kept aside; the list of [`Piece`]s says how the parts follow each other. [`Replies::settle`] takes
-//! the outcomes and puts everything in its place.
+//! the outcomes and puts everything in its place, up to the first read that was put off for want of room. From there on
+//! what is known is kept, and every read that can be asked again is, so that the reads of a pipeline see the store in
+//! their order.
+
+use std::ops::Range;
 
 use corelane::api::{Answer, Outcome};
 
+use super::asked::{Asked, Said};
+use super::room::{Room, Slot};
 use crate::command::table::Number;
-use crate::command::{Failure, Reply, Shape};
+use crate::command::{Failure, Owned, Reply};
 use crate::output::Output;
 use crate::resp::{Protocol, reply};
 use crate::telemetry::Errors;
 
-/// Room for parts kept aside that stays from one round to the next, in bytes.
+/// Room for parts kept aside, and for keys, that stays from one round to the next, in bytes.
 const ASIDE_KEPT: usize = 64 * 1024;
 
 /// How one part of an answer comes about.
@@ -20,16 +26,58 @@ const ASIDE_KEPT: usize = 64 * 1024;
 pub(super) enum Piece {
     /// The next bytes of those kept aside.
     Ready { bytes: usize },
-    /// The outcome of one lookup.
-    Value,
-    /// One write, which counts if it wrote, for the integer that the next `Tally` ends.
-    Counted,
-    /// One look, which counts if it found its key, for the same integer.
-    Present(oneshot::Receiver<bool>),
     /// The integer of all that counted, and of `known` that needed no request.
     Tally { known: i64 },
-    /// The outcome of one write.
-    Shaped(Shape),
+    /// The outcome of one request.
+    Asked(Wait),
+    /// What that was.
+    Told(Told),
+    /// A read that is to be asked again.
+    Later(Box<Later>),
+}
+
+/// A request that waits for its outcome.
+#[derive(Debug)]
+pub(super) enum Wait {
+    /// A lookup of the key that lies there among the keys.
+    Value(Range<usize>),
+    /// The same, of whether it is there: it counts if it is, for the integer that the next `Tally` ends.
+    Present(Range<usize>),
+    /// One write, which counts if it wrote, for the same integer.
+    Counted,
+    /// One write, which is answered by `OK`.
+    Done,
+    /// A command on keys.
+    Reply(oneshot::Receiver<Said>),
+}
+
+/// What the store said to a request.
+#[derive(Debug)]
+pub(super) enum Told {
+    Value(Option<Vec<u8>>),
+    Present(bool),
+    Counted(bool),
+    Done,
+    Reply(Reply),
+    /// The answer is an error.
+    Failed(Failure),
+    /// The same for a part of an integer.
+    Uncounted(Failure),
+}
+
+/// A read that is to be asked again.
+#[derive(Debug)]
+pub(super) struct Later {
+    read: Read,
+    /// Length of its answer when it was last asked.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Read {
+    Value(Range<usize>),
+    Present(Range<usize>),
+    Look(Owned),
 }
 
 /// What the answers tell of the commands.
@@ -58,6 +106,10 @@ pub(super) struct Replies {
     /// What waits, each with the place of its command among `commands`.
     pieces: Vec<(usize, Piece)>,
     aside: Vec<u8>,
+    /// How much of it has gone to the output.
+    aside_taken: usize,
+    /// The keys of the lookups that wait, in one block of memory for all.
+    keys: Vec<u8>,
     tally: i64,
     tally_error: Option<Failure>,
 }
@@ -66,6 +118,31 @@ impl Replies {
     /// Bytes of answers that are not sent yet.
     pub(super) fn bytes(&self) -> usize {
         self.output.bytes() + self.aside.len()
+    }
+
+    /// Whether reads were put off: nothing else is to be begun before they were [asked again](Self::ask_again).
+    pub(super) fn has_later(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// What the reads that were put off take, as far as is known.
+    pub(super) fn later_bytes(&self) -> usize {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Later(later) => later.bytes,
+            _ => 0,
+        };
+        self.pieces.iter().map(|(_, piece)| bytes(piece)).sum()
+    }
+
+    /// Bytes held beside the output.
+    pub(super) fn held_bytes(&self) -> usize {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Told(Told::Value(Some(value))) => value.len(),
+            Piece::Told(Told::Reply(reply)) => reply.bytes.len(),
+            _ => 0,
+        };
+        let told: usize = self.pieces.iter().map(|(_, piece)| bytes(piece)).sum();
+        told + self.aside.len() + self.keys.len() + self.pieces.len() * size_of::<(usize, Piece)>()
     }
 
     /// Lets `write` append what is known already, behind the answers that wait. What it appends and then takes back is
@@ -79,15 +156,26 @@ impl Replies {
         let written = self.aside.len() - before;
         match self.pieces.last_mut() {
             Some((_, Piece::Ready { bytes })) => *bytes += written,
-            _ if written > 0 => self.wait(Piece::Ready { bytes: written }),
+            _ if written > 0 => self.push(Piece::Ready { bytes: written }),
             _ => {}
         }
         result
     }
 
     /// An answer, or a part of one, that waits for the outcome of a request.
-    pub(super) fn wait(&mut self, piece: Piece) {
+    pub(super) fn wait(&mut self, wait: Wait) {
+        self.push(Piece::Asked(wait));
+    }
+
+    fn push(&mut self, piece: Piece) {
         self.pieces.push((self.commands.len(), piece));
+    }
+
+    /// Keeps the key of a lookup that waits.
+    pub(super) fn keep_key(&mut self, key: &[u8]) -> Range<usize> {
+        let from = self.keys.len();
+        self.keys.extend_from_slice(key);
+        from..self.keys.len()
     }
 
     /// Ends a command: nothing more is to wait for it.
@@ -96,10 +184,18 @@ impl Replies {
         self.commands.push((number, failed));
     }
 
-    /// The commands that ended since this was asked last, each with whether it failed.
+    /// The commands that were answered since this was asked last, each with whether it failed.
     pub(super) fn take_commands(&mut self, into: &mut Vec<(Number, bool)>) {
         into.clear();
-        std::mem::swap(into, &mut self.commands);
+        let Some(&(waits, _)) = self.pieces.first() else {
+            std::mem::swap(into, &mut self.commands);
+            return;
+        };
+        let answered = waits.min(self.commands.len());
+        into.extend(self.commands.drain(..answered));
+        for (place, _) in &mut self.pieces {
+            *place -= answered;
+        }
     }
 
     /// Ends a command that counts: the integer of what was counted since the last one, and of `known`.
@@ -107,7 +203,7 @@ impl Replies {
         if self.pieces.is_empty() {
             self.write_tally(known);
         } else {
-            self.wait(Piece::Tally { known });
+            self.push(Piece::Tally { known });
         }
     }
 
@@ -135,75 +231,115 @@ impl Replies {
         self.note_failed(text.unwrap_or_default());
     }
 
-    /// Makes all answers that wait of the outcomes, which are in the order of the requests.
-    pub(super) fn settle(&mut self, outcomes: Vec<Outcome>, protocol: Protocol) {
-        let (mut outcomes, mut aside) = (outcomes.into_iter(), 0);
+    /// Asks again for reads that were put off, in their order, as long as their answers take no more than `most_bytes`
+    /// together and no more than `most` are asked; for the first whatever it takes.
+    pub(super) fn ask_again(
+        &mut self,
+        most: usize,
+        most_bytes: usize,
+        shard_of: impl Fn(&[u8]) -> u16,
+    ) -> Vec<Asked> {
+        let (mut asked, mut bytes) = (Vec::new(), 0_usize);
+        for (_, piece) in &mut self.pieces {
+            let Piece::Later(later) = piece else { continue };
+            bytes = bytes.saturating_add(later.bytes);
+            if !asked.is_empty() && (bytes > most_bytes || asked.len() == most) {
+                break;
+            }
+            let later = std::mem::replace(piece, Piece::Ready { bytes: 0 });
+            let Piece::Later(later) = later else {
+                unreachable!("it was one right above")
+            };
+            let (mut request, wait) = again(later.read, &self.keys, &shard_of);
+            if asked.is_empty() {
+                // However short: so every turn gets on.
+                request.make_weighty();
+            }
+            asked.push(request);
+            *piece = Piece::Asked(wait);
+        }
+        asked
+    }
+
+    /// Makes the answers that wait of the outcomes, which are in the order of the requests, up to the first read that was
+    /// put off.
+    pub(super) fn settle(&mut self, outcomes: Vec<Outcome>, room: Option<&Room>, protocol: Protocol) {
+        let mut outcomes = outcomes.into_iter().enumerate();
         // Taken first: with no pieces left, whatever is written goes to the output.
         let kept = std::mem::take(&mut self.aside);
         for (place, piece) in std::mem::take(&mut self.pieces) {
-            match piece {
-                Piece::Ready { bytes } => {
-                    self.output.tail().extend_from_slice(&kept[aside..aside + bytes]);
-                    aside += bytes;
+            let put_off = !self.pieces.is_empty();
+            let piece = match piece {
+                Piece::Asked(wait) => {
+                    let (number, outcome) = outcomes.next().expect("one outcome for each request");
+                    let told = outcome.map_err(Failure::from);
+                    resolve(wait, told, room.map(|room| (room, number)), put_off)
                 }
-                Piece::Value => self.write_value(next(&mut outcomes), protocol),
-                Piece::Counted => self.count(next(&mut outcomes)),
-                Piece::Present(found) => self.count_present(next(&mut outcomes), found),
-                Piece::Tally { known } => self.write_tally(known),
-                Piece::Shaped(shape) => {
-                    if let Err(failure) = self.write_shaped(shape, next(&mut outcomes)) {
-                        self.fail(&failure);
-                    }
-                }
-            }
-            // A command that goes on into the next round has no place yet; what ends it there tells of it.
-            let failed = std::mem::take(&mut self.failed);
-            if let Some(command) = self.commands.get_mut(place) {
-                command.1 |= failed;
+                known => known,
+            };
+            if put_off || matches!(piece, Piece::Later(_)) {
+                self.pieces.push((place, piece));
+            } else {
+                self.put_out(place, piece, &kept, protocol);
             }
         }
-        assert!(
-            aside == kept.len() && outcomes.next().is_none(),
-            "every part found its place"
-        );
+        assert!(outcomes.next().is_none(), "every outcome found its place");
         self.aside = kept;
-        self.aside.clear();
-        self.aside.shrink_to(ASIDE_KEPT);
+        if self.pieces.is_empty() {
+            assert_eq!(self.aside_taken, self.aside.len(), "every part found its place");
+            self.aside_taken = 0;
+            self.aside.clear();
+            self.aside.shrink_to(ASIDE_KEPT);
+            self.keys.clear();
+            self.keys.shrink_to(ASIDE_KEPT);
+        }
     }
 
-    fn write_value(&mut self, outcome: Outcome, protocol: Protocol) {
-        match outcome.map(value) {
-            Ok(value) => {
+    fn put_out(&mut self, place: usize, piece: Piece, aside: &[u8], protocol: Protocol) {
+        match piece {
+            Piece::Ready { bytes } => {
+                let from = self.aside_taken;
+                self.aside_taken += bytes;
+                self.output
+                    .tail()
+                    .extend_from_slice(&aside[from..self.aside_taken]);
+            }
+            Piece::Tally { known } => self.write_tally(known),
+            Piece::Told(told) => self.tell(told, protocol),
+            Piece::Asked(_) | Piece::Later(_) => unreachable!("only what is known is put out"),
+        }
+        // A command that goes on into the next round has no place yet; what ends it there tells of it.
+        let failed = std::mem::take(&mut self.failed);
+        if let Some(command) = self.commands.get_mut(place) {
+            command.1 |= failed;
+        }
+    }
+
+    fn tell(&mut self, told: Told, protocol: Protocol) {
+        match told {
+            Told::Value(value) => {
                 self.counts.lookup(value.is_some());
                 match value {
                     Some(value) => self.output.bulk(value),
                     None => reply::null(self.output.tail(), protocol),
                 }
             }
-            Err(error) => self.fail(&error.into()),
-        }
-    }
-
-    fn count(&mut self, outcome: Outcome) {
-        match outcome {
-            Ok(answer) => self.tally += i64::from(wrote(&answer)),
-            Err(error) => {
-                self.tally_error.get_or_insert(error.into());
-            }
-        }
-    }
-
-    fn count_present(&mut self, outcome: Outcome, found: oneshot::Receiver<bool>) {
-        let found = match outcome {
-            Ok(_) => found.try_recv().map_err(|_| Failure::NOT_RUN),
-            Err(error) => Err(error.into()),
-        };
-        match found {
-            Ok(present) => {
+            Told::Present(present) => {
                 self.tally += i64::from(present);
                 self.counts.lookup(present);
             }
-            Err(failure) => {
+            Told::Counted(wrote) => self.tally += i64::from(wrote),
+            Told::Done => reply::simple(self.output.tail(), "OK"),
+            Told::Reply(answer) => {
+                self.counts.hits += answer.hits;
+                self.counts.misses += answer.misses;
+                if answer.failed {
+                    self.note_failed_answer(&answer.bytes);
+                }
+                self.output.push(answer.bytes);
+            }
+            Told::Failed(failure) => self.fail(&failure),
+            Told::Uncounted(failure) => {
                 self.tally_error.get_or_insert(failure);
             }
         }
@@ -216,33 +352,81 @@ impl Replies {
             Some(failure) => self.fail(&failure),
         }
     }
+}
 
-    fn write_shaped(&mut self, shape: Shape, outcome: Outcome) -> Result<(), Failure> {
-        outcome?;
-        match shape {
-            Shape::Ok => reply::simple(self.output.tail(), "OK"),
-            Shape::Reply(answer) => {
-                let answer: Reply = answer.try_recv().map_err(|_| Failure::NOT_RUN)?;
-                self.counts.hits += answer.hits;
-                self.counts.misses += answer.misses;
-                if answer.failed {
-                    self.note_failed_answer(&answer.bytes);
-                }
-                self.output.push(answer.bytes);
-            }
+/// The request of a read that was put off, and how its outcome is waited for.
+fn again(read: Read, keys: &[u8], shard_of: impl Fn(&[u8]) -> u16) -> (Asked, Wait) {
+    match read {
+        Read::Value(at) => {
+            let key = &keys[at.clone()];
+            (Asked::value(shard_of(key), key), Wait::Value(at))
         }
-        Ok(())
+        Read::Present(at) => {
+            let key = &keys[at.clone()];
+            (Asked::present(shard_of(key), key), Wait::Present(at))
+        }
+        Read::Look(owned) => {
+            let shard = shard_of(owned.request().key());
+            let (asked, answer) = Asked::command(shard, owned);
+            (asked, Wait::Reply(answer))
+        }
     }
 }
 
-fn next(outcomes: &mut impl Iterator<Item = Outcome>) -> Outcome {
-    outcomes.next().expect("one outcome for each request")
+/// What became of a request. Behind a read that was `put_off`, so is every other that can be asked again.
+fn resolve(
+    wait: Wait,
+    outcome: Result<Answer, Failure>,
+    room: Option<(&Room, usize)>,
+    put_off: bool,
+) -> Piece {
+    let counts = matches!(wait, Wait::Present(_) | Wait::Counted);
+    let answer = match outcome {
+        Ok(answer) => answer,
+        Err(failure) if counts => return Piece::Told(Told::Uncounted(failure)),
+        Err(failure) => return Piece::Told(Told::Failed(failure)),
+    };
+    let later = |read, bytes| Piece::Later(Box::new(Later { read, bytes }));
+    let found = || room.map_or(Slot::Empty, |(room, number)| room.found(number));
+    let told = match wait {
+        Wait::Done => Told::Done,
+        Wait::Counted => Told::Counted(wrote(&answer)),
+        Wait::Value(key) => match answered_or(answer, found) {
+            Slot::Value { value, firm: false } if put_off => {
+                return later(Read::Value(key), value.map_or(0, |value| value.len()));
+            }
+            Slot::Value { value, .. } => Told::Value(value),
+            Slot::TooLong { bytes, firm: false } => return later(Read::Value(key), bytes),
+            Slot::TooLong { .. } => Told::Failed(too_long(room)),
+            Slot::Empty | Slot::Present { .. } => Told::Failed(Failure::NOT_RUN),
+        },
+        Wait::Present(key) => match found() {
+            Slot::Present { firm: false, .. } if put_off => return later(Read::Present(key), 0),
+            Slot::Present { present, .. } => Told::Present(present),
+            Slot::Empty | Slot::Value { .. } | Slot::TooLong { .. } => Told::Uncounted(Failure::NOT_RUN),
+        },
+        Wait::Reply(said) => match said.try_recv() {
+            Ok(Said { reply, again }) => match (reply, again) {
+                (Ok(reply), Some(owned)) if put_off => return later(Read::Look(owned), reply.bytes.len()),
+                (Ok(reply), _) => Told::Reply(reply),
+                (Err(bytes), Some(owned)) => return later(Read::Look(owned), bytes),
+                (Err(_), None) => Told::Failed(too_long(room)),
+            },
+            Err(_) => Told::Failed(Failure::NOT_RUN),
+        },
+    };
+    Piece::Told(told)
 }
 
-fn value(answer: Answer) -> Option<Vec<u8>> {
+fn too_long(room: Option<(&Room, usize)>) -> Failure {
+    Failure::pipeline_too_long(room.map_or(0, |(room, _)| room.firm_bytes()))
+}
+
+/// What a lookup found: in the answer itself where it was alone.
+fn answered_or(answer: Answer, found: impl FnOnce() -> Slot) -> Slot {
     match answer {
-        Answer::Value(value) => value,
-        other => unreachable!("a lookup is answered by Value, not {other:?}"),
+        Answer::Value(value) => Slot::Value { value, firm: true },
+        _ => found(),
     }
 }
 

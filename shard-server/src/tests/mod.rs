@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod hostile;
 mod limits;
+mod long_answers;
 mod pipelines;
 mod strings;
 mod tls;
