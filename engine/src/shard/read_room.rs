@@ -17,12 +17,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// What the blocks may take together, in bytes as they lie on the device; while a block is being unpacked it is in memory
-/// twice. Two hundred reads of the longest compressed blocks, or one value of the greatest length.
+/// What the blocks may take together, in bytes as they lie on the device: about one value of the greatest length. While a
+/// block is being unpacked it is in memory twice; none of this length is compressed, so it gets no longer.
 const ROOM_BYTES: usize = 64 << 20;
 
-/// Blocks below this length need no room: a thousand of them take less than one value may. No block above it is of many
-/// small values, so the reads that must be fast never wait here.
+/// Blocks below this length need no room: a thousand of them take about as much as one value may. A block that is longer
+/// holds a long value, so lookups of short ones never wait here.
 const LARGE_BYTES: usize = 64 << 10;
 
 /// The room, and who waits for it.
