@@ -126,6 +126,26 @@ fn a_read_that_is_put_off_does_not_see_the_writes_behind_it() {
     assert_eq!(String::from_utf8(answers).unwrap(), expected);
 }
 
+/// A read that is put off is asked again when others may have written. The reads behind it then must not tell of a time
+/// before.
+#[test]
+fn the_reads_of_a_pipeline_never_go_back_in_time() {
+    let store = MemoryStore::default();
+    store.put(b"a", &[b'v'; 1000]);
+    let (pipeline, _) = pipeline(&store);
+    let mut pipeline = pipeline.with_room(0, 0, 10);
+    let input = b"GET a\r\nGET a\r\nSTRLEN a\r\nEXISTS a c\r\n";
+    let round = block_on(pipeline.round(input));
+    assert_eq!((round.consumed, round.ended), (input.len(), Ended::Full));
+    let first = pipeline.output().take().concat();
+    assert_eq!(first.len(), 1000 + 9, "the second has no room");
+    store.put(b"a", &[b'w'; 2000]);
+    store.put(b"c", b"new");
+    let (rest, _) = run(&mut pipeline, b"");
+    let expected = format!("$2000\r\n{}\r\n:2000\r\n:2\r\n", "w".repeat(2000));
+    assert_eq!(String::from_utf8(rest).unwrap(), expected);
+}
+
 /// What a write answers cannot be had later, so that a pipeline of them took as much as all it answered.
 #[test]
 fn a_write_whose_answer_has_no_room_is_not_run_and_says_so() {
