@@ -37,14 +37,20 @@ impl Order {
     /// Makes the reads of `key` firm.
     pub(super) fn make_firm(&mut self, asked: &mut [Asked], key: &[u8]) {
         self.note(asked);
-        for number in self.reads(key) {
+        let mut reads = self.reads(key).peekable();
+        if reads.peek().is_none() {
+            return;
+        }
+        for number in reads {
             asked[number].make_firm();
         }
         self.newest.remove(&hash(key));
     }
 
     fn reads(&self, key: &[u8]) -> impl Iterator<Item = usize> {
-        let newest = self.newest.get(&hash(key)).copied();
+        // A round of writes alone hashes no key.
+        let newest = (!self.newest.is_empty()).then(|| self.newest.get(&hash(key)).copied());
+        let newest = newest.flatten();
         std::iter::successors(newest, |&number| self.before[number])
     }
 
