@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::api::builder::{Builder, Options};
 use crate::api::check;
 use crate::api::core::{Service, scan_all};
-use crate::api::launch::{CoreSeat, Job, Launch, Routes, launch};
+use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::api::ops::Routed;
+use crate::api::start::start;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::cores::{CoreThread, StartOptions};
-use crate::io::glommio::start as start_on_glommio;
-use crate::io::runtime::{Choice, Runtime};
-use crate::io::uring::start as start_on_uring;
+use crate::io::runtime::Choice;
 use crate::shard::batch::{Batch, check_key};
 use crate::shard::health::{closed, gone};
 use crate::shard::page::Page;
@@ -39,16 +38,6 @@ struct Inner {
     threads: Mutex<Vec<CoreThread>>,
     /// What carries them.
     runtime: OnceLock<Choice>,
-}
-
-/// Each core's seat and the service beside it, until its thread takes them.
-struct Seats<S>(Mutex<Vec<Option<(CoreSeat, S)>>>);
-
-impl<S> Seats<S> {
-    fn take(&self, core: usize) -> (CoreSeat, S) {
-        let seat = self.0.lock().unwrap_or_else(PoisonError::into_inner)[core].take();
-        seat.expect("each core is started once")
-    }
 }
 
 /// Entries of one page when the caller names no limit.
@@ -87,18 +76,7 @@ impl Db {
         let asked = options.runtime;
         let (db, seats) = launch(&path, options)?;
         let choice = db.0.runtime.get_or_init(|| asked.choose());
-        let seats = seats.into_iter().map(|seat| Some((seat, service.clone())));
-        let seats = Seats(Mutex::new(seats.collect()));
-        let started = match choice.runtime {
-            Runtime::Uring => start_on_uring(&cores, start_options, move |core, io| {
-                let (seat, service) = seats.take(core);
-                seat.run(io, service)
-            }),
-            Runtime::Glommio | Runtime::Auto => start_on_glommio(&cores, start_options, move |core, io| {
-                let (seat, service) = seats.take(core);
-                seat.run(io, service)
-            }),
-        };
+        let started = start(choice.runtime, &cores, start_options, seats, &service);
         let threads =
             started.map_err(|e| Error::io("starting the executors", db.0.launch.path(), None, &e))?;
         *db.0.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;

@@ -27,6 +27,7 @@ use crate::api::core::{Core, Service};
 use crate::api::create::{Opened, open_or_create};
 use crate::api::db::Db;
 use crate::api::slots::SlotTable;
+use crate::api::start::{Serving, serving};
 use crate::api::superblock::{Superblock, shard_dir_name};
 use crate::error::{Error, Result};
 use crate::io::mailbox::{Receiver, Sender, mailbox};
@@ -335,6 +336,11 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
 impl CoreSeat {
     /// Runs this core's part from open to close.
     pub async fn run<I: Io, S: Service>(self, io: I, service: S) {
+        self.run_serving(io, serving(service)).await;
+    }
+
+    /// The same with a service that is boxed already.
+    pub(super) async fn run_serving<I: Io>(self, io: I, serving: Serving<I>) {
         let Self {
             launch,
             index,
@@ -362,7 +368,7 @@ impl CoreSeat {
         if let Ok(ground) = &found {
             launch.keep_lock_part(index, ground);
         }
-        let outcome = serve(&launch, index, mailbox, &io, service, (&found, vote), ready).await;
+        let outcome = serve(&launch, index, mailbox, &io, serving, (&found, vote), ready).await;
         if let Err(error) = outcome {
             launch.note_close_error(error);
         }
@@ -375,12 +381,12 @@ impl CoreSeat {
 
 /// Opens this core's shards, serves until told to close, and closes them. An error before readiness is told to whoever
 /// opens; one while closing is returned.
-async fn serve<I: Io, S: Service>(
+async fn serve<I: Io>(
     launch: &Arc<Launch>,
     index: usize,
     mut mailbox: Receiver<Job>,
     io: &I,
-    service: S,
+    serving: Serving<I>,
     (found, vote): (&Found, Vote),
     ready: oneshot::Sender<Result<()>>,
 ) -> Result<()> {
@@ -399,7 +405,7 @@ async fn serve<I: Io, S: Service>(
     let service_ended = Rc::new((Gate::default(), std::cell::Cell::new(false)));
     let (ended, service_core) = (Rc::clone(&service_ended), core.clone());
     io.spawn(Class::Foreground, async move {
-        service.run(service_core).await;
+        serving(service_core).await;
         ended.1.set(true);
         ended.0.open();
     });

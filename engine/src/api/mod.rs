@@ -27,6 +27,7 @@ mod launch;
 mod ops;
 mod pages;
 pub mod slots;
+mod start;
 pub mod superblock;
 
 pub use builder::{Builder, Options};
