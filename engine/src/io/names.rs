@@ -122,11 +122,16 @@ pub(in crate::io) fn lock(path: &Path) -> io::Result<FileLock> {
         }
         Err(std::fs::TryLockError::Error(error)) => return Err(error),
     }
-    // For the one who is kept out to name us; the lock itself does not depend on it.
+    // For the one who is kept out to name us; the lock itself does not depend on it, and a full device must not keep a
+    // database from being read.
+    let _unnamed = write_pid(&mut file).is_err();
+    Ok(FileLock { _file: file })
+}
+
+fn write_pid(file: &mut std::fs::File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(std::process::id().to_string().as_bytes())?;
-    Ok(FileLock { _file: file })
+    file.write_all(std::process::id().to_string().as_bytes())
 }
 
 /// Who holds a lock, by what stands in its file.
@@ -141,6 +146,13 @@ fn holder(written: &str, own_pid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The lock was refused where its holder's number could not be written, so that a database on a full device could not
+    /// even be read.
+    #[test]
+    fn r14_a_lock_is_taken_on_a_device_that_takes_no_bytes() {
+        assert!(lock(Path::new("/dev/full")).is_ok());
+    }
 
     #[test]
     fn r12_the_holder_of_a_lock_is_named_as_far_as_it_is_known() {

@@ -167,7 +167,8 @@ impl Operation {
                 .build(),
             Self::Rename(from, to) => opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build(),
             Self::Remove(path) => opcode::UnlinkAt::new(here, path.as_ptr()).build(),
-            Self::CreateDir(path) => opcode::MkDirAt::new(here, path.as_ptr()).mode(0o755).build(),
+            // As mkdir(1) does: who may what is for the umask to say.
+            Self::CreateDir(path) => opcode::MkDirAt::new(here, path.as_ptr()).mode(0o777).build(),
             Self::CloseSocket(fd) => opcode::Close::new(Fd(*fd)).build(),
             Self::Connect(socket, address) => {
                 opcode::Connect::new(Fd(socket.as_raw_fd()), address.as_ptr(), address.bytes()).build()
