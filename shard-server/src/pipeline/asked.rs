@@ -29,7 +29,7 @@ type Sender = oneshot::Sender<Said>;
 pub(super) struct Asked {
     shard: u16,
     what: What,
-    /// It cannot be asked again: it writes, or a write of its key is behind it.
+    /// It cannot be asked again: it writes, or a write is behind it.
     firm: bool,
     /// Its answer may be long.
     weighty: bool,
@@ -98,13 +98,14 @@ impl Asked {
         self.shard
     }
 
-    /// The key that it reads, where it can be asked again.
-    pub(super) fn read_key(&self) -> Option<&[u8]> {
-        match &self.what {
-            What::Value(key) | What::Present(key) => Some(key),
-            What::Look(owned, _) => Some(owned.request().key()),
-            What::Plain(_) | What::Update(..) | What::Transact(..) => None,
-        }
+    /// Whether it reads.
+    fn reads(&self) -> bool {
+        matches!(self.what, What::Value(_) | What::Present(_) | What::Look(..))
+    }
+
+    /// Whether its answer may be long, and it may be put off for that.
+    pub(super) fn may_be_put_off(&self) -> bool {
+        self.weighty && !self.firm
     }
 
     /// From here on it cannot be asked again.
@@ -146,6 +147,7 @@ pub(super) fn to_ops(
         };
         let claim = Claim {
             firm: asked.firm,
+            owed: asked.firm && asked.reads(),
             first: asked.is_weighty() && std::mem::take(first),
         };
         let asks = Asks {

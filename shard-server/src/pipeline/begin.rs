@@ -168,9 +168,8 @@ impl<S: Store> Pipeline<S> {
                 return Step::Next;
             }
             Action::Write(op) => {
-                let arguments = self.reader.arguments(input);
-                let (shard, count) = (self.store.shard_of(arguments.at(1)), arguments.count());
-                if !self.may_write(input, known.spec.keys, count, false) {
+                let shard = self.store.shard_of(self.reader.arguments(input).at(1));
+                if !self.may_write(false) {
                     return Step::Wait;
                 }
                 self.push_write(Asked::plain(shard, op), Wait::Done);
@@ -235,8 +234,9 @@ impl<S: Store> Pipeline<S> {
             return Err(Failure::arity(spec.name));
         }
         self.one_shard(spec, input)?;
-        let (shard, count, writes) = (self.store.shard_of(key), request.arguments.count(), spec.writes());
-        if writes && !self.may_write(input, spec.keys, count, facts::answers_value(&request)) {
+        let (shard, writes) = (self.store.shard_of(key), spec.writes());
+        let answers_value = facts::answers_value(&request);
+        if writes && !self.may_write(answers_value) {
             return Ok(Step::Wait);
         }
         let request = Request {

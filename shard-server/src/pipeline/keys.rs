@@ -4,8 +4,7 @@ use corelane::api::{Decision, Found, Op};
 
 use super::asked::Asked;
 use super::replies::Wait;
-use super::{Each, Pipeline};
-use crate::command::Keys;
+use super::{Each, MOST_OWED, Pipeline};
 use crate::resp::reply;
 use crate::server::Server;
 use crate::store::Store;
@@ -32,15 +31,7 @@ impl<S: Store> Pipeline<S> {
                 }
             },
             Each::Delete => {
-                if !self.may_write(
-                    input,
-                    Keys {
-                        first: place,
-                        ..Keys::ALL
-                    },
-                    place + 1,
-                    false,
-                ) {
+                if !self.may_write(false) {
                     self.running = Some(running);
                     return None;
                 }
@@ -96,34 +87,23 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    /// Whether a write of the keys at these places of the command may go with this round; `answers_value` where it answers
-    /// what they were. The reads of these keys that wait cannot be put off then.
-    pub(super) fn may_write(
-        &mut self,
-        input: &[u8],
-        keys: Keys,
-        arguments: usize,
-        answers_value: bool,
-    ) -> bool {
-        if self.asked.is_empty() {
-            self.firm += usize::from(answers_value);
-            return true;
-        }
-        let line = self.reader.arguments(input);
-        let mut reads = 0;
-        for place in keys.places(arguments) {
-            reads += self.order.weighty(&self.asked, line.at(place));
-        }
-        let more = reads + usize::from(answers_value);
-        // Of an answer that cannot be put off there is always room for one.
-        if more > 0 && self.firm + more > self.firm_limit && self.firm + reads > 0 {
-            self.firm_met = true;
+    /// Whether a write may go with this round; `answers_value` where it answers what was there. Then none of the reads before
+    /// it is put off: a client that reads, and writes behind it, has read before it wrote.
+    pub(super) fn may_write(&mut self, answers_value: bool) -> bool {
+        let reads = self.asked[self.firm_up_to..].iter();
+        let reads = reads.filter(|asked| asked.may_be_put_off()).count();
+        let full = answers_value && self.firm > 0 && self.firm >= self.firm_limit;
+        self.firm_met |= full;
+        // Without a read or a firm answer before it, a write goes with any round: every round gets on.
+        if full || (reads > 0 && self.owed + reads > MOST_OWED) {
             return false;
         }
-        for place in keys.places(arguments) {
-            self.order.make_firm(&mut self.asked, line.at(place));
+        for asked in &mut self.asked[self.firm_up_to..] {
+            asked.make_firm();
         }
-        self.firm += more;
+        self.firm_up_to = self.asked.len();
+        self.owed += reads;
+        self.firm += usize::from(answers_value);
         true
     }
 

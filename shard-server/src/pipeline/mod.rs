@@ -18,15 +18,15 @@
 //!
 //! - A read whose answer has no room is **put off**. What comes before it is sent, then it and the reads behind it are
 //!   asked again, as many at a time as there is room for; no more input is read before they are answered.
-//! - A read must not see a write that follows it. So one with a write of its key behind it in its round, and a write that
-//!   answers what was there, are **firm**: they are not put off. Few of them share a round until their answers have shown
-//!   to be short; where there are too many, the round ends before the write ([`order`]).
+//! - A read must not see a write that follows it, and a client that reads and then writes (gives a lock back, say) has read
+//!   before it wrote. So a read with a write behind it in its round is not put off: it is **owed** its answer. A write that
+//!   answers what was there is **firm**: where its answer has no room it is not run and says so. Few of either share a
+//!   round, of the latter the fewer the longer they were; where there are too many, the round ends before the write.
 
 mod asked;
 mod begin;
 mod exec;
 mod keys;
-mod order;
 mod replies;
 mod room;
 
@@ -47,7 +47,6 @@ use crate::telemetry::cause::{self, Spent};
 use crate::telemetry::slow::{self, SlowEntry};
 use crate::transaction::Transaction;
 use asked::Asked;
-use order::Order;
 use replies::Replies;
 use room::Budget;
 
@@ -72,6 +71,14 @@ const WIDE_BYTES: usize = 4 << 20;
 /// How much more firm answers the next round may have while they are short. Answers of one length never take more than the
 /// room for them then: so many times [`WIDE_BYTES`] fit in the 32 MiB there are, unless somebody sets them lower.
 const FIRM_GROWTH: usize = 4;
+
+/// Most reads of a round with a write behind them: enough for a device write to be shared by many commands, few enough that
+/// their memory is bounded even where each is as long as a value may be.
+const MOST_OWED: usize = 16;
+
+/// Most writes of a round that answer what was there: so many that answers were short for long must be 512 KiB each, all of a
+/// sudden, for any to be refused.
+const MOST_FIRM: usize = 64;
 
 /// Room for the numbers of a round's commands that stays from one round to the next.
 const ENDED_KEPT: usize = 1024;
@@ -163,11 +170,13 @@ pub struct Pipeline<S> {
     /// How many of `asked` write.
     writes: usize,
     ops_limit: usize,
-    /// Which reads among `asked` wait for which key.
-    order: Order,
+    /// So many of `asked` are firm, each of them.
+    firm_up_to: usize,
     /// How many of `asked` cannot be put off, of those whose answers may be long; and how many may be.
     firm: usize,
     firm_limit: usize,
+    /// How many of its reads have a write behind them, of those whose answers may be long.
+    owed: usize,
     /// Whether this round ended for that.
     firm_met: bool,
     /// What the answers of a round may take.
@@ -204,9 +213,10 @@ impl<S: Store> Pipeline<S> {
             asked: Vec::new(),
             writes: 0,
             ops_limit: FIRST_OPS,
-            order: Order::default(),
+            firm_up_to: 0,
             firm: 0,
             firm_limit: 1,
+            owed: 0,
             firm_met: false,
             rest: None,
             commands: 0,
@@ -384,7 +394,8 @@ impl<S: Store> Pipeline<S> {
     async fn settle(&mut self) -> cause::Asked {
         let before = self.replies.output.bytes();
         let asked = std::mem::take(&mut self.asked);
-        self.order.clear();
+        self.firm_up_to = 0;
+        self.owed = 0;
         let mut told = cause::Asked {
             requests: asked.len(),
             writes: std::mem::take(&mut self.writes),
@@ -420,10 +431,12 @@ impl<S: Store> Pipeline<S> {
         }
         let firm = std::mem::take(&mut self.firm);
         let met = std::mem::take(&mut self.firm_met) || firm >= self.firm_limit;
-        if firm_bytes > WIDE_BYTES {
-            self.firm_limit = (firm * WIDE_BYTES / firm_bytes).max(1);
+        // Where so many answers of one length fit, the next round's do.
+        let wide_bytes = WIDE_BYTES.min(self.budget.firm_bytes / FIRM_GROWTH);
+        if firm_bytes > wide_bytes {
+            self.firm_limit = (firm * wide_bytes / firm_bytes).max(1);
         } else if met && bytes <= WIDE_BYTES {
-            self.firm_limit = (self.firm_limit * FIRM_GROWTH).min(MAX_OPS);
+            self.firm_limit = (self.firm_limit * FIRM_GROWTH).min(MOST_FIRM);
         }
     }
 

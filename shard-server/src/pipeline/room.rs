@@ -4,8 +4,9 @@
 //! into its answer; where there is none it leaves the value where it is:
 //!
 //! - a **read** is put off: it says how long its answer is, and is asked again once what is there was sent;
-//! - an answer that cannot be had later, because its command or one behind it writes its key (**firm**), is refused: the
-//!   command answers an error, and has changed nothing.
+//! - an answer that cannot be had later is **firm**: that of a write is refused where it does not fit, and the command
+//!   answers an error and has changed nothing; that of a read with a write behind it is **owed**, for the write may be of
+//!   what it reads and is on its way, so it is given whatever it takes. Few firm answers share a round.
 //!
 //! The first answer of each kind always fits, so that every round gets on and a value of any length can be had. An answer
 //! that is small takes no room: so many of them as a round has requests are no burden, and the cores share nothing for
@@ -51,6 +52,8 @@ impl Budget {
 pub(super) struct Claim {
     /// It cannot be had later.
     pub(super) firm: bool,
+    /// It cannot be refused either.
+    pub(super) owed: bool,
     /// It is the first of its kind in its round.
     pub(super) first: bool,
 }
@@ -98,7 +101,7 @@ impl Room {
     /// How long an answer may be as things stand.
     pub(super) fn left(&self, claim: Claim) -> usize {
         match claim {
-            Claim { first: true, .. } => usize::MAX,
+            Claim { first: true, .. } | Claim { owed: true, .. } => usize::MAX,
             Claim { firm: true, .. } => self.firm_left.load(Ordering::Relaxed).max(self.small_bytes),
             Claim { firm: false, .. } => self.reads_left.load(Ordering::Relaxed).max(self.small_bytes),
         }
@@ -110,13 +113,16 @@ impl Room {
             return true;
         }
         let left = if claim.firm {
-            self.note_firm(bytes);
+            if !claim.owed {
+                self.note_firm(bytes);
+            }
             &self.firm_left
         } else {
             &self.reads_left
         };
         let less = |left: usize| left.checked_sub(bytes);
         claim.first
+            || claim.owed
             || left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
                 .is_ok()
@@ -162,7 +168,11 @@ mod tests {
             small_bytes: 10,
         };
         let room = Room::new(budget, 1);
-        let claim = |firm, first| Claim { firm, first };
+        let claim = |firm, first| Claim {
+            firm,
+            owed: false,
+            first,
+        };
         assert!(room.take(claim(false, true), 1 << 30) && room.take(claim(true, true), 1 << 30));
         assert!(room.take(claim(false, false), 60));
         assert!(!room.take(claim(false, false), 41));
@@ -171,6 +181,11 @@ mod tests {
         assert!(room.take(claim(true, false), 200) && !room.take(claim(true, false), 11));
         assert_eq!(room.firm_wanted(), (1 << 30) + 211);
         assert_eq!(room.left(claim(true, true)), usize::MAX);
+        let owed = Claim {
+            owed: true,
+            ..claim(true, false)
+        };
+        assert!(room.left(owed) == usize::MAX && room.take(owed, 1 << 30));
     }
 
     #[test]
