@@ -99,7 +99,8 @@ mod tests {
         }
     }
 
-    /// A storm of connections once held every other client for as long as the kernel's queue of them took, some 60 ms.
+    /// Nothing kept a storm of connections from being taken whole, as long as the kernel's queue of them is, before anybody else
+    /// had a turn.
     #[test]
     fn a_crowd_at_the_door_does_not_keep_those_inside_waiting() {
         const CROWD: usize = 1000;
