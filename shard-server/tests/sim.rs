@@ -33,15 +33,7 @@ async fn start(machine: &SimMachine) -> (Db, SocketAddr) {
 }
 
 async fn start_with(machine: &SimMachine, change: impl FnOnce(&mut Options)) -> (Db, SocketAddr) {
-    let mut options = Options::new((0..CORES).collect());
-    options.shape.shards = Some(3);
-    options.cache_bytes = 1 << 20;
-    options.tuning.memtable_bytes = 64 << 10;
-    options.tuning.segment_bytes = 64 << 10;
-    options.tuning.buffered_bytes = 4 << 10;
-    options.tuning.staged_bytes = 256 << 10;
-    options.tuning.table_bytes = 64 << 10;
-    options.tuning.manifest_bytes = 64 << 10;
+    let mut options = corelane_testing::small(CORES, 3);
     change(&mut options);
     let settings = Settings {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),

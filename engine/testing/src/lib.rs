@@ -1,7 +1,7 @@
-//! What the engine's tests share: a database on the simulator, small enough that every mechanism is met in seconds.
+//! What the tests of the engine, and of what stands on it, share: a database on the simulator, small enough that every mechanism is met in seconds.
 //!
-//! It is a package, not a module of each test, so that the engine is compiled for the simulator and for the real runtimes once,
-//! here, and not anew in every test: a test finds what it needs of the engine's generic code in this library.
+//! It is a package, not a module of each test, so that the engine is compiled for the simulator once, here, and not anew in
+//! every test: a test finds what it needs of the engine's generic code in this library.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use corelane::Result;
-use corelane::api::{Builder, Db, Options, Runtime, launch};
+use corelane::api::{Db, Options, Runtime, launch};
 use corelane::io::sim::SimMachine;
 use corelane::io::{Class, Io};
 
@@ -65,14 +65,6 @@ pub async fn open(machine: &SimMachine, options: Options) -> Result<Db> {
     }
     db.ready().await?;
     Ok(db)
-}
-
-/// Opens a database in a directory. This is where the engine is compiled for the real runtimes.
-///
-/// # Errors
-/// As for [`Builder::open_blocking`].
-pub fn open_real(builder: Builder) -> Result<Db> {
-    builder.open_blocking()
 }
 
 /// Runs `work` on one runtime after the other; one that hangs fails its test.

@@ -78,24 +78,14 @@ impl ServeFlags {
     /// What they set.
     pub fn settings(&self) -> Vec<Setting> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-        let durability = self.durability.map(|durability| match durability {
-            DurabilityFlag::Sync => "sync".to_owned(),
-            DurabilityFlag::Buffered => "buffered".to_owned(),
-            DurabilityFlag::None => "none".to_owned(),
-        });
-        let runtime = self.runtime.map(|runtime| match runtime {
-            RuntimeFlag::Auto => "auto".to_owned(),
-            RuntimeFlag::Uring => "uring".to_owned(),
-            RuntimeFlag::Glommio => "glommio".to_owned(),
-        });
         [
             ("--data-dir", "storage.data_dir", path(&self.data_dir)),
             ("--bind", "server.bind", self.bind.clone()),
             ("--port", "server.port", self.port.clone()),
             ("--cores", "server.cores", self.cores.clone()),
-            ("--runtime", "server.runtime", runtime),
+            ("--runtime", "server.runtime", self.runtime.map(word)),
             ("--shards", "storage.shards", self.shards.clone()),
-            ("--durability", "storage.durability", durability),
+            ("--durability", "storage.durability", self.durability.map(word)),
             ("--cache-mib", "storage.cache_mib", self.cache_mib.clone()),
             (
                 "--memtable-mib",
@@ -137,6 +127,13 @@ impl ServeFlags {
         let file = self.config.clone().or(named);
         Loaded::load(file.as_deref(), environment(), self.settings())
     }
+}
+
+/// The word that stands for a choice, on the command line as in the configuration.
+#[expect(clippy::needless_pass_by_value, reason = "a choice is a small copy")]
+fn word(choice: impl ValueEnum) -> String {
+    let value = choice.to_possible_value().expect("no choice is left out");
+    value.get_name().to_owned()
 }
 
 /// The environment's variables that are text.

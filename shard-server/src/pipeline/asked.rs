@@ -113,11 +113,6 @@ impl Asked {
         self.firm = true;
     }
 
-    /// Whether its answer may be long.
-    pub(super) fn is_weighty(&self) -> bool {
-        self.weighty
-    }
-
     /// From here on its answer is taken for a long one, so that it fits where it is the first.
     pub(super) fn make_weighty(&mut self) {
         self.weighty = true;
@@ -148,7 +143,7 @@ pub(super) fn to_ops(
         let claim = Claim {
             firm: asked.firm,
             owed: asked.firm && asked.reads(),
-            first: asked.is_weighty() && std::mem::take(first),
+            first: asked.weighty && std::mem::take(first),
         };
         let asks = Asks {
             number,
