@@ -58,7 +58,7 @@ pub fn command(args: &HostileArgs, stop: &Stop) -> Result<String, BenchError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let split = Cores::split(cores.iter().map(|core| core.id).collect())?;
     // Threads that are begun from here on stay there too: all polite clients do.
-    split.take()?;
+    let polite_first = split.take()?;
     let kinds = if args.kinds.is_empty() {
         Kind::value_variants()
     } else {
@@ -72,6 +72,7 @@ pub fn command(args: &HostileArgs, stop: &Stop) -> Result<String, BenchError> {
     let mut found = Found {
         environment: Environment::here(&args.dir, "none"),
         rate: f64::from(args.rate),
+        polite_first,
         figures: Vec::new(),
     };
     for round in 0..args.rounds {

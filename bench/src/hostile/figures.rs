@@ -18,6 +18,10 @@ pub struct Found {
     pub environment: Environment,
     /// Reads and writes a second of all polite clients.
     pub rate: f64,
+    /// Whether polite clients had their core before everybody else (real-time); without, how late they began is much of
+    /// what they met.
+    #[serde(default)]
+    pub polite_first: bool,
     /// Each kind, round after round.
     pub figures: Vec<Figure>,
 }
@@ -320,6 +324,7 @@ mod tests {
         Found {
             environment: Environment::here(dir.path(), "none"),
             rate: 2000.0,
+            polite_first: true,
             figures: beside_us.iter().map(figure).collect(),
         }
     }

@@ -66,8 +66,9 @@ pub fn start(
     let mut command = if decoy {
         cores.of_the_rest()
     } else {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &cores.server]);
+        // Of the usual policy, as any server: this thread's own would be inherited.
+        let mut command = Command::new("chrt");
+        command.args(["--other", "0", "taskset", "-c", &cores.server]);
         command
     };
     // The decoy needs one core as the other has.
@@ -92,16 +93,23 @@ pub fn start(
 }
 
 impl Cores {
-    /// Gives this thread, and those that it begins, the clients' first core.
+    /// Gives this thread, and those that it begins, the clients' first core, and tells whether it has it before all
+    /// others there (`SCHED_FIFO`, sched(7)), which only the privileged may ask for.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn take(&self) -> Result<(), BenchError> {
+    /// The kernel refuses the core.
+    pub fn take(&self) -> Result<bool, BenchError> {
         let id = self.clients_list[0];
         if !core_affinity::set_for_current(core_affinity::CoreId { id }) {
             return Err(machine("the polite clients could not be pinned on their core"));
         }
-        Ok(())
+        let this = rustix::thread::gettid().as_raw_nonzero().to_string();
+        let asked = Command::new("chrt")
+            .args(["--fifo", "--pid", "1", &this])
+            .stderr(Stdio::null())
+            .status()
+            .map_err(|e| machine(format!("starting chrt (util-linux): {e}")))?;
+        Ok(asked.success())
     }
 
     /// What a command line begins with that takes what polite clients leave of their cores: what runs there only when

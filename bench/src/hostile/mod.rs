@@ -14,11 +14,10 @@
 //! **Whose fault a wait is.** On a machine of two cores the server has one, and polite and hostile clients share the other.
 //! That they wait for each other there must not look like the server's fault, so three things are done:
 //!
-//! - Hostile clients are a process of their own, of the policy `SCHED_IDLE`: a polite client that wakes takes the core from
-//!   them at once. They still use all that is left of the core, about as much as the server has.
-//!   On a machine with other work they get next to nothing, and the figures say little: run it on a quiet one. Raising
-//!   all of it above other work (real-time and nice -20) was tried and is no way out: a polite write then went unanswered
-//!   for a minute, which nobody has looked into.
+//! - Polite clients have their core before everybody else (`SCHED_FIFO`, where the kernel allows it: as root), and hostile
+//!   ones are a process of their own of the policy `SCHED_IDLE`, so that a polite client that wakes has the core at once.
+//!   Hostile ones still use all that is left of it, about as much as the server has. The server keeps the usual policy.
+//!   On a machine with other work they get next to nothing, and the figures say little: run it on a quiet one.
 //! - Each kind has a *control*: the same hostile process does its harm to a second server, which ranks as it does and
 //!   sits with it on the clients' cores, while the polite ones are measured against the first, which nobody harms. What
 //!   the control shows beyond the times alone is the clients' cores, the device and the memory bus; it is more than the
