@@ -1,8 +1,10 @@
 //! The memtable: the newest entries of a shard, sorted, in memory.
 //!
 //! Entries are copied once into an append-only `arena`; a B+tree of their 32-bit addresses (`tree`, `node`) keeps
-//! them in internal order: keys ascending, and of one key the newest first. Nothing is ever removed: a full memtable
-//! becomes an immutable, is written out as a table, and is dropped whole.
+//! them in internal order: keys ascending, and of one key the newest first. Nothing is removed but a version that a newer
+//! one takes the place of, where nobody reads the older any more ([`Memtable::insert_over`]): keys that are written again and
+//! again do not make the tree deeper, nor a read go farther. A full memtable becomes an immutable, is written out as a
+//! table, and is dropped whole.
 //!
 //! One core owns it. Writing takes `&mut`, reading `&`, and there are no atomics. A [`Position`] borrows nothing, so a
 //! scan may be left and resumed across later inserts.
@@ -30,6 +32,7 @@
 mod arena;
 mod node;
 mod pool;
+mod prefetch;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -74,6 +77,19 @@ impl Memtable {
     /// If there is an entry of this key and sequence already, if `key` or `sequence` exceeds its limit, if the kind does
     /// not [admit](Kind::admits) the value, or if the arena's addresses are used up (after 4 GiB at the least).
     pub fn insert(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8]) {
+        self.add(key, sequence, kind, value, false);
+    }
+
+    /// As [`Memtable::insert`], and forgets the version of the key that was the newest below it, which no read may want any
+    /// more. Where that is in another node of the index it stays.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn insert_over(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8]) {
+        self.add(key, sequence, kind, value, true);
+    }
+
+    fn add(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8], over: bool) {
         assert!(
             key.len() <= MAX_KEY_BYTES,
             "a key has at most {MAX_KEY_BYTES} bytes"
@@ -98,8 +114,10 @@ impl Memtable {
             );
         }
         let record = self.arena.append(trailer, key, value);
-        self.tree.insert(&self.arena, &path, record);
-        self.entries += 1;
+        if !over || !self.tree.replace(&self.arena, &path, record) {
+            self.tree.insert(&self.arena, &path, record);
+            self.entries += 1;
+        }
         let (low, high) = self.sequences.unwrap_or((sequence, sequence));
         self.sequences = Some((low.min(sequence), high.max(sequence)));
     }
@@ -131,7 +149,7 @@ impl Memtable {
         self.arena.used_bytes() + self.tree.used_bytes()
     }
 
-    /// The smallest sequence of any entry; `None` while empty.
+    /// The smallest sequence of any entry there was; `None` while empty.
     pub fn smallest_sequence(&self) -> Option<Sequence> {
         self.sequences.map(|(low, _)| low)
     }

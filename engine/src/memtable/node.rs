@@ -144,6 +144,9 @@ impl Slots {
         // Of the versions of one key the newest is first, and a read of the newest as well as an insert goes before it:
         // nearly always the first tie decides, and the other versions, a cache miss each, are not looked at.
         let first_tie = heads.get(low) == Some(&head);
+        if first_tie {
+            arena.fetch(self.records[low]);
+        }
         if !first_tie || arena.order(self.records[low], target) == Ordering::Greater {
             return low;
         }
@@ -172,6 +175,12 @@ impl Slots {
         {
             self.last_insert = index as u16;
         }
+    }
+
+    /// Puts `record`, which has the same key and sorts at the same place, where another is.
+    pub(super) fn replace(&mut self, index: usize, record: Address) {
+        assert!(index < self.len(), "there is a record there");
+        self.records[index] = record;
     }
 
     /// 1 if an insert at `index` goes just above the last one, -1 if just below, else 0.

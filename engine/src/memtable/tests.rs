@@ -260,6 +260,77 @@ fn positions_held_across_inserts_walk_backwards_over_all_that_is_there() {
     }
 }
 
+/// A workload that writes the same keys again and again made a tree of all their versions, ten times as large as of the
+/// keys: a read went through more cache misses for versions that nobody could ask for.
+#[test]
+fn versions_that_nobody_wants_leave_the_tree_and_no_newest_one_is_lost() {
+    for shape in 0..8 {
+        let mut random = Random(shape);
+        let (mut table, mut newest) = (Memtable::new(), BTreeMap::<Vec<u8>, Sequence>::new());
+        let mut kept = Vec::new();
+        for sequence in 1..4000 {
+            let key = key(shape, &mut random);
+            if random.below(20) == 0 {
+                // A version that somebody may still want, and the newest on top of it.
+                kept.extend(newest.get(&key).map(|&older| (key.clone(), older)));
+                table.insert(&key, sequence, Kind::Put, &sequence.to_le_bytes());
+            } else {
+                kept.retain(|(k, older)| *k != key || newest[&key] != *older);
+                table.insert_over(&key, sequence, Kind::Put, &sequence.to_le_bytes());
+            }
+            newest.insert(key, sequence);
+        }
+        for (key, &sequence) in &newest {
+            let entry = table.get(key, MAX_SEQUENCE).unwrap();
+            assert_eq!(
+                (entry.sequence, entry.value),
+                (sequence, sequence.to_le_bytes().as_slice())
+            );
+        }
+        for (key, sequence) in &kept {
+            assert_eq!(
+                table.get(key, *sequence).unwrap().sequence,
+                *sequence,
+                "shape {shape}"
+            );
+        }
+        let walked: Vec<_> = walk(&table, table.first()).collect();
+        assert_eq!(walked.len(), table.len());
+        let in_order = |pair: &[Entry<'_>]| {
+            (pair[0].key, Reverse(pair[0].sequence)) < (pair[1].key, Reverse(pair[1].sequence))
+        };
+        assert!(walked.windows(2).all(in_order), "shape {shape}");
+        let mut back: Vec<_> = walk_back(&table, table.last()).collect();
+        back.reverse();
+        assert_eq!(back, walked, "shape {shape}");
+        // Beside the newest and those that are wanted: one a leaf's border at most.
+        let leaves = table.len() / (node::SLOTS / 4) + 1;
+        let wanted = newest.len() + kept.len() + 200 + leaves;
+        assert!(
+            table.len() <= wanted,
+            "shape {shape}: {} of {wanted}",
+            table.len()
+        );
+    }
+}
+
+#[test]
+fn a_position_at_a_version_that_was_replaced_still_shows_it_and_goes_on_behind_it() {
+    let mut table = Memtable::new();
+    for (sequence, key) in (1..).zip(["a", "b", "c"]) {
+        table.insert(key.as_bytes(), sequence, Kind::Put, b"old");
+    }
+    let mut position = table.seek(b"b", MAX_SEQUENCE);
+    table.insert_over(b"b", 4, Kind::Put, b"new");
+    for n in 5..200 {
+        table.insert_over(format!("b{n}").as_bytes(), n, Kind::Put, b"");
+    }
+    assert_eq!(table.entry(&position).unwrap().value, b"old");
+    table.next(&mut position);
+    assert_eq!(table.entry(&position).unwrap().key, b"b10");
+    assert_eq!(table.get(b"b", MAX_SEQUENCE).unwrap().value, b"new");
+}
+
 #[test]
 fn of_one_key_a_read_sees_the_newest_at_or_below_its_sequence() {
     let mut table = Memtable::new();

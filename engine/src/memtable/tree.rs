@@ -1,8 +1,8 @@
 //! The index: a B+tree of record addresses in internal order.
 //!
 //! Leaves hold every record and are linked to both sides. An inner node's slot `i` holds the least record of the
-//! subtree `children[i]` as it was when that subtree split off; records are never removed, so a separator is simply
-//! the address of a record. Slot 0 stands for "everything below slot 1", so records below its own may come in there.
+//! subtree `children[i]` as it was when that subtree split off; the arena keeps every record, so a separator is simply
+//! the address of one, in the tree or [replaced](Tree::replace) meanwhile. Slot 0 stands for "everything below slot 1", so records below its own may come in there.
 //! Leaf 0 is always the leftmost: a split leaves the lower half in place.
 
 use super::arena::{Address, Arena, Target};
@@ -139,6 +139,19 @@ impl Tree {
     pub(super) fn before(&self, path: &Path, key: &[u8]) -> Option<Address> {
         let slot = path.rank.checked_sub(1)?;
         self.leaves[path.leaf].slots.record_if(slot, key)
+    }
+
+    /// Puts `record`, which belongs where `path` ends, in the place of the one that follows, if that is an older version of
+    /// its key and in the same leaf: then every way to the one leads to the other. Whether it did.
+    pub(super) fn replace(&mut self, arena: &Arena, path: &Path, record: Address) -> bool {
+        let (slots, key) = (&mut self.leaves[path.leaf].slots, arena.key(record));
+        let follows = path.rank < slots.len();
+        let older = follows.then(|| slots.record_if(path.rank, key)).flatten();
+        let same = older.is_some_and(|older| arena.key(older) == key);
+        if same {
+            slots.replace(path.rank, record);
+        }
+        same
     }
 
     /// Adds `record` where `path` ends. Nothing was added since the path was taken.

@@ -34,6 +34,18 @@ pub struct Memory {
     /// Rotations and retirements so far: a flush waits until the second has reached what the first was.
     rotated: Cell<u64>,
     retired: Cell<u64>,
+    /// How many scans are under way.
+    scans: Rc<Cell<usize>>,
+}
+
+/// A scan of the memtables, as long as it is under way: what was there when it began is not forgotten meanwhile.
+#[derive(Debug)]
+pub struct Scanning(Rc<Cell<usize>>);
+
+impl Drop for Scanning {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Memory {
@@ -68,6 +80,17 @@ impl Memory {
                 .map(|immutable| Rc::clone(&immutable.memtable)),
         );
         all
+    }
+
+    /// Says that a scan begins.
+    pub fn scan(&self) -> Scanning {
+        self.scans.set(self.scans.get() + 1);
+        Scanning(Rc::clone(&self.scans))
+    }
+
+    /// How many scans are under way.
+    pub fn scans(&self) -> usize {
+        self.scans.get()
     }
 
     /// Number of immutables.

@@ -408,7 +408,8 @@ async fn replay<I: Io>(
                     error.to_string(),
                 )
             })?;
-            memtable.insert(op.key, config.commits.take(1), op.kind, op.value);
+            // Nobody reads yet.
+            memtable.insert_over(op.key, config.commits.take(1), op.kind, op.value);
             time.note_kind(op.kind);
         }
         Ok(())

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::io::Io;
 use crate::merge::{Latest, Merge, Offer, Progress, Sight, Visible};
 use crate::shard::Shard;
+use crate::shard::memory::Scanning;
 use crate::shard::page::{Entries, Page};
 use crate::shard::request::ScanRange;
 use crate::shard::sources::ShardSource;
@@ -29,6 +30,7 @@ const ENTRIES_PER_LOOK: u32 = 64;
 
 /// A page under way. See the [module](self).
 pub struct Scan<I: Io> {
+    _scanning: Scanning,
     merge: Merge<ShardSource<I>>,
     /// For a scan backwards.
     latest: Option<Latest>,
@@ -85,7 +87,9 @@ impl<I: Io> Shard<I> {
     }
 
     fn begin_scan(&self, range: ScanRange) -> Scan<I> {
-        // Without a snapshot of the caller's, the page is as of now: it holds what it reads, so none is registered.
+        // Without a snapshot of the caller's, the page is as of now: it holds what it reads, so none is registered. It says
+        // that it scans before it knows as of when.
+        let scanning = self.memory.scan();
         let at = range.at.unwrap_or_else(|| self.config.commits.last());
         let sources = if range.limit == 0 {
             Vec::new()
@@ -94,6 +98,7 @@ impl<I: Io> Shard<I> {
         };
         let direction = range.direction();
         Scan {
+            _scanning: scanning,
             merge: Merge::towards(direction, sources),
             latest: (direction == Direction::Backwards).then(|| Latest::new(at)),
             filling: Filling {

@@ -8,9 +8,12 @@
 //! only be lower, and then loads the counter. A compaction loads the counter and then reads the slots. Whichever way
 //! the two interleave (all sequentially consistent), the compaction either sees the slot, or the snapshot's number is
 //! at least the counter that the compaction loaded, whose newest versions it keeps anyway.
+//!
+//! A group asks the same more cheaply, whether there is any snapshot at all, once it has its numbers: one that is counted
+//! later has a number at least as high as all of the group's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{MAX_SEQUENCE, Sequence};
@@ -23,6 +26,8 @@ const SNAPSHOT_SLOTS: usize = 1024;
 #[derive(Debug)]
 pub struct Commits {
     last: AtomicU64,
+    /// How many snapshots are live, or about to be.
+    live: AtomicUsize,
     /// 0 is a free slot; no snapshot needs 0, because nothing is committed at it.
     slots: Box<[AtomicU64]>,
 }
@@ -31,6 +36,7 @@ impl Default for Commits {
     fn default() -> Self {
         Self {
             last: AtomicU64::new(1),
+            live: AtomicUsize::new(0),
             slots: (0..SNAPSHOT_SLOTS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -55,6 +61,11 @@ impl Commits {
     /// Makes the counter at least `sequence`, which a recovering shard found on disk.
     pub fn at_least(&self, sequence: Sequence) {
         self.last.fetch_max(sequence, Ordering::SeqCst);
+    }
+
+    /// Whether a snapshot is live that may see less than all numbers taken so far by the calling thread.
+    pub fn has_live_snapshots(&self) -> bool {
+        self.live.load(Ordering::SeqCst) > 0
     }
 
     /// The snapshots that must still find what they see, ascending, without duplicates. What is visible at the counter
@@ -88,6 +99,7 @@ impl Snapshot {
     /// # Errors
     /// [`ErrorKind::Busy`] when 1,024 snapshots are live.
     pub fn take(commits: &Arc<Commits>) -> Result<Self> {
+        commits.live.fetch_add(1, Ordering::SeqCst);
         let claim = commits.last();
         for (slot, cell) in commits.slots.iter().enumerate() {
             if cell
@@ -103,6 +115,7 @@ impl Snapshot {
                 });
             }
         }
+        commits.live.fetch_sub(1, Ordering::SeqCst);
         Err(Error::new(
             ErrorKind::Busy,
             "taking a snapshot",
@@ -119,6 +132,7 @@ impl Snapshot {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         self.commits.slots[self.slot].store(0, Ordering::SeqCst);
+        self.commits.live.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -134,8 +148,10 @@ mod tests {
         let snapshot = Snapshot::take(&commits).unwrap();
         assert_eq!(snapshot.sequence(), first + 3);
         assert_eq!(commits.live_snapshots(), vec![first + 3]);
+        assert!(commits.has_live_snapshots());
         drop(snapshot);
         assert_eq!(commits.live_snapshots(), Vec::<Sequence>::new());
+        assert!(!commits.has_live_snapshots());
     }
 
     #[test]
@@ -147,6 +163,8 @@ mod tests {
         assert_eq!(Snapshot::take(&commits).unwrap_err().kind(), ErrorKind::Busy);
         held.pop();
         assert!(Snapshot::take(&commits).is_ok());
+        drop(held);
+        assert!(!commits.has_live_snapshots(), "one that was refused is not live");
     }
 
     #[test]

@@ -141,12 +141,18 @@ impl<I: Io> Shard<I> {
             return 0;
         }
         let first = self.config.commits.take(count);
+        // Asked once the numbers are taken: see `sequence`. A scan under way reads as of when it began, snapshot or not.
+        let only_newest = !self.config.commits.has_live_snapshots() && self.memory.scans() == 0;
         let memtable = self.memory.active();
         let mut memtable = memtable.borrow_mut();
         let mut user_bytes = 0;
         for (sequence, op) in (first..).zip(batch::ops(bytes)) {
             let op = op.expect("a batch is checked before it is staged");
-            memtable.insert(op.key, sequence, op.kind, op.value);
+            if only_newest {
+                memtable.insert_over(op.key, sequence, op.kind, op.value);
+            } else {
+                memtable.insert(op.key, sequence, op.kind, op.value);
+            }
             self.time.note_kind(op.kind);
             user_bytes += op.key.len() + op.value.len();
         }
