@@ -9,7 +9,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use corelane::io::Stream;
 
@@ -116,7 +115,7 @@ impl<S: Store, T: Stream> Connection<S, T> {
 
     fn note_received(&self, bytes: usize) -> Option<()> {
         let counts = self.server.counts(self.core);
-        counts.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        counts.received_bytes.add(bytes as u64);
         self.client.received(bytes, self.server.now_ms());
         let broken = verdict::of_input(
             self.client.is_authenticated(),
@@ -184,31 +183,32 @@ impl<S: Store, T: Stream> Connection<S, T> {
         let bytes = waiting + input_bytes + self.pipeline.held_bytes();
         hold(&self.server, &self.client, bytes);
         let counts = self.server.counts(self.core);
-        let mut rest = batch.into_iter().peekable();
-        while rest.peek().is_some() {
-            let piece = next_piece(&mut rest);
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let piece = first_piece(&mut rest);
             let bytes = piece.iter().map(Vec::len).sum();
             self.client.sending(waiting, bytes, self.server.now_ms());
             let (sent, buffers) = self.stream.send(piece).await;
             sent.ok()?;
             self.pipeline.output().recycle(buffers);
             waiting -= bytes;
-            counts.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            counts.sent_bytes.add(bytes as u64);
         }
         self.client.sent();
         Some(())
     }
 }
 
-/// The buffers that go to the socket together: at least one, then as many as fit in [`PIECE_BYTES`].
-fn next_piece(rest: &mut std::iter::Peekable<impl Iterator<Item = Vec<u8>>>) -> Vec<Vec<u8>> {
+/// Takes the buffers that go to the socket together: at least one, then as many as fit in [`PIECE_BYTES`].
+fn first_piece(rest: &mut Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut bytes = 0;
-    let mut piece = Vec::new();
-    while let Some(buffer) = rest.next_if(|buffer| piece_fits(bytes, buffer.len())) {
+    let fits = rest.iter().take_while(|buffer| {
+        let fits = piece_fits(bytes, buffer.len());
         bytes += buffer.len();
-        piece.push(buffer);
-    }
-    piece
+        fits
+    });
+    let behind = rest.split_off(fits.count());
+    std::mem::replace(rest, behind)
 }
 
 fn piece_fits(bytes: usize, more: usize) -> bool {

@@ -170,7 +170,7 @@ impl RespService {
     ) {
         let server = Arc::clone(&self.server);
         let counts = server.counts(core.index());
-        counts.connections.fetch_add(1, Ordering::Relaxed);
+        counts.connections.add(1);
         let arrival = Arrival {
             // One that has left already is served all the same: its first receive says so.
             address: stream.peer_addr().unwrap_or(NOWHERE),
@@ -183,10 +183,7 @@ impl RespService {
         let (store, clients) = (core.clone(), Rc::clone(clients));
         core.io().spawn(Class::Foreground, async move {
             let Some(seat) = server.admit(arrival) else {
-                server
-                    .counts(store.index())
-                    .rejected
-                    .fetch_add(1, Ordering::Relaxed);
+                server.counts(store.index()).rejected.add(1);
                 turn_away(&stream, tls.is_some()).await;
                 return;
             };

@@ -16,6 +16,10 @@ pub trait Store: Clone + 'static {
     fn shard_of(&self, key: &[u8]) -> u16;
     /// Looks at a key where this core owns it and memory holds it; `None` otherwise.
     fn look_resident<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> Option<R>;
+    /// As [`Store::look_resident`], at the value alone: that needs no clock where the value never ends.
+    fn get_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+        self.look_resident(key, |found| look(found.value))
+    }
     /// Runs requests, in order for each shard, and answers in the order of the requests.
     fn execute(&self, ops: Vec<(u16, Op)>) -> impl Future<Output = Vec<Outcome>>;
     /// One page of a range over all shards, in key order.
@@ -55,6 +59,10 @@ impl<I: Io> Store for Core<I> {
 
     fn look_resident<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> Option<R> {
         Self::look_resident(self, key, look)
+    }
+
+    fn get_resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+        Self::get_resident(self, key, look)
     }
 
     async fn execute(&self, ops: Vec<(u16, Op)>) -> Vec<Outcome> {

@@ -4,7 +4,7 @@ use corelane::api::{Decision, Found, Op};
 
 use super::asked::Asked;
 use super::replies::Wait;
-use super::{Each, MOST_OWED, Pipeline};
+use super::{BYTES_A_STEP, Each, MOST_OWED, Pipeline};
 use crate::resp::reply;
 use crate::server::Server;
 use crate::store::Store;
@@ -19,7 +19,7 @@ impl<S: Store> Pipeline<S> {
         let key = arguments.at(place);
         match running.each {
             Each::Value => self.look_up(input, place),
-            Each::Present => match self.resident(key, |found| found.value.is_some()) {
+            Each::Present => match self.resident(key, |value| value.is_some()) {
                 Some(present) => {
                     running.known += i64::from(present);
                     self.replies.counts.lookup(present);
@@ -60,17 +60,20 @@ impl<S: Store> Pipeline<S> {
             None
         } else {
             self.replies.write(|out| {
-                store.look_resident(key, |found| {
-                    match found.value {
+                store.get_resident(key, |value| {
+                    match value {
                         Some(value) => reply::bulk(out, value),
                         None => reply::null(out, protocol),
                     }
-                    found.value.is_some()
+                    value.map(<[u8]>::len)
                 })
             })
         };
         match resident {
-            Some(present) => self.replies.counts.lookup(present),
+            Some(bytes) => {
+                self.steps += bytes.unwrap_or(0) / BYTES_A_STEP;
+                self.replies.counts.lookup(bytes.is_some());
+            }
             None => {
                 self.asked.push(Asked::value(store.shard_of(key), key));
                 let key = self.replies.keep_key(key);
@@ -79,11 +82,11 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    fn resident<R>(&self, key: &[u8], look: impl FnOnce(Found<'_>) -> R) -> Option<R> {
+    fn resident<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
         if self.writes > 0 {
             None
         } else {
-            self.store.look_resident(key, look)
+            self.store.get_resident(key, look)
         }
     }
 

@@ -31,7 +31,6 @@ mod replies;
 mod room;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::command::Spec;
@@ -85,6 +84,9 @@ const ENDED_KEPT: usize = 1024;
 
 /// Commands and keys taken between two looks at whether the core has something more urgent to do.
 const STEPS_A_SLICE: usize = 64;
+
+/// Steps that a round counts for beside its commands: the clock is not read for each round of one short command.
+const STEPS_A_ROUND: usize = 8;
 
 /// Bytes of values that a command answered in place looked at and that count as one step: about what a short lookup costs.
 const BYTES_A_STEP: usize = 4096;
@@ -257,7 +259,7 @@ impl<S: Store> Pipeline<S> {
     /// them has reached its durability. Between two rounds the consumed bytes are taken off the front of `input`;
     /// otherwise it only grows. With [`FLUSH_BYTES`] or more in the output a round does nothing: send them first.
     pub async fn round(&mut self, input: &[u8]) -> Round {
-        self.make_way().await;
+        self.step(STEPS_A_ROUND).await;
         self.gave_way = Duration::ZERO;
         let began = self.store.now();
         self.now_ms = self.store.wall_clock_ms();
@@ -267,10 +269,7 @@ impl<S: Store> Pipeline<S> {
         let (mut consumed, mut last) = (0, None);
         self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {
-            self.steps += 1;
-            if self.steps >= STEPS_A_SLICE {
-                self.make_way().await;
-            }
+            self.step(1).await;
             let full = self.commands >= MAX_COMMANDS || consumed >= MAX_REQUEST_BYTES;
             if full || self.asked.len() >= self.ops_limit || self.replies.bytes() >= FLUSH_BYTES {
                 break Ended::Full;
@@ -379,9 +378,12 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    /// Lets the core do what is more urgent: after so many steps, and once a round, so that many short rounds, as of clients
-    /// that send one long read at a time, do not hold it.
-    async fn make_way(&mut self) {
+    /// Takes so many steps; after [`STEPS_A_SLICE`] of them the core may do what is more urgent.
+    async fn step(&mut self, steps: usize) {
+        self.steps += steps;
+        if self.steps < STEPS_A_SLICE {
+            return;
+        }
         self.steps = 0;
         if self.store.should_yield() {
             let began = self.store.now();
@@ -392,6 +394,14 @@ impl<S: Store> Pipeline<S> {
 
     /// Sends the round's requests to the store and makes its answers of their outcomes. Returns what they were, and took.
     async fn settle(&mut self) -> cause::Asked {
+        if self.asked.is_empty() {
+            assert_eq!(
+                (self.writes, self.owed, self.firm),
+                (0, 0, 0),
+                "they are of those asked"
+            );
+            return cause::Asked::default();
+        }
         let before = self.replies.output.bytes();
         let asked = std::mem::take(&mut self.asked);
         self.firm_up_to = 0;
@@ -403,14 +413,9 @@ impl<S: Store> Pipeline<S> {
             took: Duration::ZERO,
         };
         let (ops, room) = asked::to_ops(asked, self.budget, self.server.settings.durability);
-        let outcomes = if told.requests == 0 {
-            Vec::new()
-        } else {
-            let began = self.store.now();
-            let outcomes = self.store.execute(ops).await;
-            told.took = self.store.now().saturating_sub(began);
-            outcomes
-        };
+        let began = self.store.now();
+        let outcomes = self.store.execute(ops).await;
+        told.took = self.store.now().saturating_sub(began);
         assert_eq!(outcomes.len(), told.requests, "the store answers every request");
         let room = room.as_deref();
         self.replies.settle(outcomes, room, self.session.protocol);
@@ -498,7 +503,7 @@ impl<S: Store> Pipeline<S> {
             (&core.counts.misses, counts.misses),
         ] {
             if n > 0 {
-                total.fetch_add(n, Ordering::Relaxed);
+                total.add(n);
             }
         }
         if !self.ended.is_empty() && telemetry.slow().is_slow(latency) {

@@ -3,8 +3,6 @@
 //! Each function appends to the output. What RESP3 added (null, map, set, verbatim text) falls back to its RESP2 form:
 //! null bulk, flat array, array, bulk.
 
-use std::io::Write as _;
-
 use super::Protocol;
 
 /// `+text`. The text must be free of line ends; it is the server's own.
@@ -108,9 +106,9 @@ pub fn verbatim(out: &mut Vec<u8>, text: &str, protocol: Protocol) {
     }
 }
 
-fn line(out: &mut Vec<u8>, kind: u8, n: impl std::fmt::Display) {
+fn line(out: &mut Vec<u8>, kind: u8, n: impl itoa::Integer) {
     out.push(kind);
-    write!(out, "{n}").expect("writing to a vector does not fail");
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
     end(out);
 }
 

@@ -13,15 +13,17 @@ pub type CommandNumber = u16;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
-struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
-    fn add(&self, n: u64) {
+    /// Counts so many more. Only the core that it belongs to may.
+    pub fn add(&self, n: u64) {
         // One writer: nothing is lost between the load and the store.
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    /// How many were counted.
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -31,21 +33,21 @@ impl Counter {
 #[repr(align(128))]
 pub struct CoreCounts {
     /// Connections accepted.
-    pub connections: AtomicU64,
+    pub connections: Counter,
     /// Connections turned away at the limit.
-    pub rejected: AtomicU64,
+    pub rejected: Counter,
     /// Commands run.
-    pub commands: AtomicU64,
+    pub commands: Counter,
     /// Commands answered with an error.
-    pub errors: AtomicU64,
+    pub errors: Counter,
     /// Bytes received.
-    pub received_bytes: AtomicU64,
+    pub received_bytes: Counter,
     /// Bytes sent.
-    pub sent_bytes: AtomicU64,
+    pub sent_bytes: Counter,
     /// Lookups by commands that found their key.
-    pub hits: AtomicU64,
+    pub hits: Counter,
     /// Lookups by commands that did not.
-    pub misses: AtomicU64,
+    pub misses: Counter,
 }
 
 /// What is counted of one command.

@@ -20,11 +20,11 @@ pub mod rates;
 pub mod slow;
 pub mod totals;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use self::core::{CommandNumber, CoreCounts, CoreTelemetry};
+pub use self::core::{CommandNumber, CoreCounts, CoreTelemetry, Counter};
 pub use errors::Errors;
 pub use histogram::Histogram;
 pub use rates::{Rates, Sample};
@@ -80,11 +80,8 @@ impl Telemetry {
     }
 
     /// One count over all cores, since the start.
-    pub fn total(&self, count: impl Fn(&CoreCounts) -> &AtomicU64) -> u64 {
-        self.cores
-            .iter()
-            .map(|core| count(&core.counts).load(Ordering::Relaxed))
-            .sum()
+    pub fn total(&self, count: impl Fn(&CoreCounts) -> &Counter) -> u64 {
+        self.cores.iter().map(|core| count(&core.counts).get()).sum()
     }
 
     /// Everything since the start.
@@ -156,7 +153,7 @@ mod tests {
             .round(&[(0, false), (0, false), (2, true), (0, false)], ms);
         telemetry.core(1).round(&[(0, true), (77, false)], 2 * ms);
         telemetry.core(1).rejected(1);
-        telemetry.core(1).counts.commands.fetch_add(2, Ordering::Relaxed);
+        telemetry.core(1).counts.commands.add(2);
         let mut errors = Errors::default();
         errors.note("WRONGTYPE x");
         telemetry.core(0).errors(&errors);

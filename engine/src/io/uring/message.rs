@@ -24,9 +24,34 @@ pub(super) struct Message {
     /// The first buffer that is not sent whole, and how much of it is.
     next: usize,
     offset: usize,
-    /// What the last entry names, kept for the kernel to read.
+    /// What the last entry names, kept for the kernel to read; nothing where that was one buffer, as it nearly always is.
+    named: Option<Box<Named>>,
+}
+
+/// Several buffers, as the kernel reads them.
+struct Named {
     vectors: Vec<libc::iovec>,
-    header: Box<libc::msghdr>,
+    header: libc::msghdr,
+}
+
+impl Named {
+    fn new(vectors: Vec<libc::iovec>) -> Box<Self> {
+        let mut this = Box::new(Self {
+            vectors,
+            header: libc::msghdr {
+                msg_name: ptr::null_mut(),
+                msg_namelen: 0,
+                msg_iov: ptr::null_mut(),
+                msg_iovlen: 0,
+                msg_control: ptr::null_mut(),
+                msg_controllen: 0,
+                msg_flags: 0,
+            },
+        });
+        this.header.msg_iov = this.vectors.as_mut_ptr();
+        this.header.msg_iovlen = this.vectors.len() as _;
+        this
+    }
 }
 
 impl Message {
@@ -36,16 +61,7 @@ impl Message {
             batch,
             next: 0,
             offset: 0,
-            vectors: Vec::new(),
-            header: Box::new(libc::msghdr {
-                msg_name: ptr::null_mut(),
-                msg_namelen: 0,
-                msg_iov: ptr::null_mut(),
-                msg_iovlen: 0,
-                msg_control: ptr::null_mut(),
-                msg_controllen: 0,
-                msg_flags: 0,
-            }),
+            named: None,
         };
         this.skip_what_is_sent();
         this
@@ -89,22 +105,23 @@ impl Message {
 
     /// The kernel's entry that sends what is left.
     pub(super) fn entry(&mut self, fd: Fd) -> Entry {
-        let mut vectors = std::mem::take(&mut self.vectors);
-        vectors.clear();
-        vectors.extend(self.left().map(|buffer| libc::iovec {
+        let mut left = self.left();
+        let (first, second) = (left.next().unwrap_or_default(), left.next());
+        let Some(second) = second else {
+            // What does not fit the entry's length is sent by the next one.
+            let bytes = u32::try_from(first.len()).unwrap_or(u32::MAX);
+            return opcode::Send::new(fd, first.as_ptr(), bytes)
+                .flags(SEND_FLAGS)
+                .build();
+        };
+        let all = [first, second].into_iter().chain(left);
+        let vectors = all.map(|buffer| libc::iovec {
             iov_base: buffer.as_ptr().cast_mut().cast(),
             iov_len: buffer.len(),
-        }));
-        self.vectors = vectors;
-        if let [only] = self.vectors.as_slice() {
-            // What does not fit the entry's length is sent by the next one.
-            let bytes = u32::try_from(only.iov_len).unwrap_or(u32::MAX);
-            let send = opcode::Send::new(fd, only.iov_base.cast_const().cast(), bytes);
-            return send.flags(SEND_FLAGS).build();
-        }
-        self.header.msg_iov = self.vectors.as_mut_ptr();
-        self.header.msg_iovlen = self.vectors.len() as _;
-        let send = opcode::SendMsg::new(fd, ptr::from_ref(&*self.header));
+        });
+        let named = Named::new(vectors.collect());
+        let send = opcode::SendMsg::new(fd, ptr::from_ref(&named.header));
+        self.named = Some(named);
         send.flags(SEND_FLAGS.unsigned_abs()).build()
     }
 }
@@ -189,9 +206,17 @@ mod tests {
     fn one_send_names_no_more_buffers_than_the_kernel_takes() {
         let mut message = Message::new(vec![vec![1]; MAX_VECTORS + 10]);
         let _entry = message.entry(Fd(0));
-        assert_eq!(message.vectors.len(), MAX_VECTORS);
+        assert_eq!(named(&message), Some(MAX_VECTORS));
         message.advance(MAX_VECTORS);
         let _entry = message.entry(Fd(0));
-        assert_eq!(message.vectors.len(), 10);
+        assert_eq!(named(&message), Some(10));
+        message.advance(9);
+        message.named = None;
+        let _entry = message.entry(Fd(0));
+        assert_eq!(named(&message), None, "one buffer needs no vectors");
+    }
+
+    fn named(message: &Message) -> Option<usize> {
+        message.named.as_ref().map(|named| named.vectors.len())
     }
 }

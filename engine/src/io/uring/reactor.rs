@@ -155,13 +155,14 @@ impl Reactor {
 
     /// A turn of the loop.
     pub(super) fn turn(&self) {
-        if self.bell.is_rung() {
+        let now = if self.bell.is_rung() {
             self.enter_if_wanted();
+            clock::now()
         } else {
-            self.idle();
-        }
+            self.idle()
+        };
         self.take_completions();
-        self.fire_timers();
+        self.fire_timers(now);
     }
 
     fn enter(&self, wait: Wait) {
@@ -178,7 +179,8 @@ impl Reactor {
         }
     }
 
-    fn idle(&self) {
+    /// Looks, and sleeps, until there is something; and returns the time.
+    fn idle(&self) -> Duration {
         let (look, since) = (self.spin.borrow().look(), clock::now());
         let mut now = since;
         if !look.is_zero() {
@@ -186,10 +188,11 @@ impl Reactor {
             now = self.look_until(since + look);
         }
         if now - since >= look {
-            self.sleep_until_something();
+            self.sleep_until_something(now);
             now = clock::now();
         }
         self.spin.borrow_mut().idled(now - since);
+        now
     }
 
     /// Looks until there is something or the time is over, and returns the time.
@@ -212,9 +215,9 @@ impl Reactor {
         }
     }
 
-    fn sleep_until_something(&self) {
+    fn sleep_until_something(&self, now: Duration) {
         let deadline = self.timers.borrow().next_deadline();
-        let wait = match deadline.map(|deadline| deadline.checked_sub(clock::now())) {
+        let wait = match deadline.map(|deadline| deadline.checked_sub(now)) {
             None => Wait::Forever,
             Some(Some(left)) if !left.is_zero() => Wait::AtMost(left),
             _ => Wait::Not,
@@ -245,11 +248,7 @@ impl Reactor {
         self.events.replace(events);
     }
 
-    fn fire_timers(&self) {
-        if self.timers.borrow().len() == 0 {
-            return;
-        }
-        let now = clock::now();
+    fn fire_timers(&self, now: Duration) {
         loop {
             let due = self.timers.borrow_mut().pop_due(now);
             let Some(waker) = due else { break };
