@@ -33,7 +33,7 @@ impl Descriptor {
             reactor.files.borrow_mut().give_back(taken);
             place = None;
         }
-        reactor.open.set(reactor.open.get() + 1);
+        reactor.open_files.set(reactor.open_files.get() + 1);
         Self {
             reactor,
             fd: Some(fd),
@@ -69,7 +69,8 @@ impl Descriptor {
     /// The operation that closes it.
     fn take_out(&mut self) -> Option<Operation> {
         let fd = self.fd.take()?;
-        self.reactor.open.set(self.reactor.open.get() - 1);
+        let open = &self.reactor.open_files;
+        open.set(open.get() - 1);
         if let Some(place) = self.place.take()
             && self.reactor.register_file(place, None).is_ok()
         {

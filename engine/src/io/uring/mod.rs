@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use super::names::{self, FileLock};
 use super::scheduler::{self, Scheduler};
-use super::{Class, DirEntry, Io, OpenOptions, clock};
+use super::{Class, DirEntry, Held, Io, OpenOptions, clock};
 use descriptor::Descriptor;
 use operation::Operation;
 use reactor::Reactor;
@@ -76,21 +76,6 @@ struct Core {
     reactor: Rc<Reactor>,
 }
 
-/// What a core holds of the kernel's and of its own memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Operations under way, the one that watches for wake-ups included.
-    pub operations: usize,
-    /// Open files and sockets.
-    pub open: usize,
-    /// Registered files.
-    pub registered_files: usize,
-    /// Receive buffers that are not the kernel's.
-    pub receive_buffers: usize,
-    /// Timers set.
-    pub timers: usize,
-}
-
 impl UringIo {
     fn new(scheduler: Scheduler, reactor: Rc<Reactor>) -> Self {
         Self(Rc::new(Core { scheduler, reactor }))
@@ -99,11 +84,6 @@ impl UringIo {
     /// What this core's ring has taken of what the kernel offers.
     pub fn ability(&self) -> &Ability {
         &self.0.reactor.ability
-    }
-
-    /// What this core holds now.
-    pub fn held(&self) -> Held {
-        self.0.reactor.held()
     }
 
     /// Runs an operation on a name, and tells only how it went.
@@ -219,6 +199,14 @@ impl Io for UringIo {
 
     fn random_u64(&self) -> u64 {
         clock::random_u64()
+    }
+
+    fn held(&self) -> Option<Held> {
+        let core = &*self.0;
+        Some(Held {
+            tasks: core.scheduler.tasks() as u64,
+            ..core.reactor.held()
+        })
     }
 
     fn listen(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + 'static {

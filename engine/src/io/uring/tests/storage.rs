@@ -65,11 +65,11 @@ fn more_files_than_can_be_registered_work_all_the_same() {
         for n in 0..20 {
             files.push(open(n).await);
         }
-        assert_eq!((io.held().registered_files, io.held().open), (8, 20));
+        assert_eq!((held(&io).registered_files, held(&io).files), (8, 20));
         // Places that come free are used again.
         files.remove(0).close().await.unwrap();
         files.push(open(20).await);
-        assert_eq!(io.held().registered_files, 8);
+        assert_eq!(held(&io).registered_files, 8);
         for (file, n) in files.into_iter().zip(1..) {
             assert!(*file.read_at(0, PAGE_BYTES).await.unwrap() == *filled(&io, PAGE_BYTES, n));
             file.close().await.unwrap();
@@ -91,7 +91,7 @@ fn r14_a_closed_file_is_open_nowhere() {
         let (_operation, completion) = reactor.run(open).await;
         let fd = completion.into_opened().unwrap();
         let file = Descriptor::new(Rc::clone(&reactor), fd, true);
-        assert_eq!(io.held().registered_files, 1);
+        assert_eq!(held(&io).registered_files, 1);
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
         let other = std::fs::File::open(&path).unwrap();
         assert!(other.try_lock().is_err(), "it is open");
