@@ -15,13 +15,13 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
+use super::armed::Armed;
 use super::buffers::{Lent, RECV_BUFFERS};
 use super::completion::{Completion, Sink};
 use super::operation::{Operation, Stream};
 use super::reactor::Reactor;
-use super::slots::Key;
 use super::socket::Socket;
 
 /// Buffers that a connection may hold unread: 256 KiB, what a fast sender has on its way.
@@ -60,15 +60,10 @@ struct State {
     unread: VecDeque<RecvBuf>,
     /// What a reader is told when nothing is unread: the end, once as the error that it was.
     end: Option<Option<io::Error>>,
-    /// The receive under way.
-    armed: Option<Key>,
-    /// It is being cancelled.
-    ending: bool,
+    /// The receive.
+    armed: Armed,
     /// The ring of buffers had nothing to offer.
     starved: bool,
-    reader: Option<Waker>,
-    /// Nobody will read.
-    closed: bool,
 }
 
 /// See the module's head.
@@ -97,13 +92,9 @@ impl Inbox {
         if let Some(end) = &mut state.end {
             return Poll::Ready(end.take().map_or_else(|| Ok(RecvBuf::nothing()), Err));
         }
-        match &mut state.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        if state.armed.is_none() {
+        if state.armed.wait(cx) {
             let operation = self.receive(&mut state);
-            state.armed = Some(self.reactor.begin_stream(operation));
+            state.armed.begun(self.reactor.begin_stream(operation));
         }
         Poll::Pending
     }
@@ -129,14 +120,10 @@ impl Inbox {
     /// Nobody will read any more.
     pub(super) fn close(&self) {
         let mut state = self.state.borrow_mut();
-        state.closed = true;
-        let (armed, unread) = (state.armed, std::mem::take(&mut state.unread));
-        state.reader = None;
+        let (next, unread) = (state.armed.close(), std::mem::take(&mut state.unread));
         drop(state);
         drop(unread);
-        if let Some(key) = armed {
-            self.reactor.cancel(key);
-        }
+        next.follow(&self.reactor);
     }
 }
 
@@ -165,26 +152,13 @@ impl State {
 impl Sink for Inbox {
     fn completed(&self, completion: Completion, over: Option<Operation>) {
         let mut state = self.state.borrow_mut();
-        if over.is_some() {
-            state.armed = None;
-            state.ending = false;
-        }
-        if state.closed {
+        if !state.armed.completed(over.is_some()) {
             return;
         }
         state.take_in(completion, over);
-        let cancel = (state.unread.len() >= MAX_UNREAD && !state.ending)
-            .then_some(state.armed)
-            .flatten();
-        state.ending |= cancel.is_some();
-        // Also when a receive ended without bytes: the reader arms the next.
-        let reader = state.reader.take();
+        let enough = state.unread.len() >= MAX_UNREAD;
+        let next = state.armed.next(enough);
         drop(state);
-        if let Some(key) = cancel {
-            self.reactor.cancel(key);
-        }
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        next.follow(&self.reactor);
     }
 }

@@ -11,7 +11,7 @@
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
 //!      ├─ timer.rs  spin.rs  bell.rs (wake-ups)  blocking.rs  table.rs (registered files)
-//! file.rs (over descriptor.rs)   net.rs (over socket.rs, inbox.rs)
+//! file.rs (over descriptor.rs)   net.rs (over socket.rs, inbox.rs, armed.rs)
 //! ```
 //!
 //! **The kernel never holds an address in memory that somebody may free.** Everything that an operation names is owned by the
@@ -36,6 +36,7 @@ use operation::Operation;
 use reactor::Reactor;
 
 mod ability;
+mod armed;
 mod bell;
 mod blocking;
 mod buddy;
