@@ -25,9 +25,10 @@ pub(super) struct Descriptor {
 impl Descriptor {
     /// Takes a descriptor over, and registers it where `registered` and there is room.
     pub(super) fn new(reactor: Rc<Reactor>, fd: OwnedFd, registered: bool) -> Self {
+        reactor.empty_places();
         let mut place = registered.then(|| reactor.files.borrow_mut().take()).flatten();
         if let Some(taken) = place
-            && reactor.register_file(taken, Some(fd.as_raw_fd())).is_err()
+            && reactor.register_file(taken, fd.as_raw_fd()).is_err()
         {
             // Short of memory: it works by its descriptor too.
             reactor.files.borrow_mut().give_back(taken);
@@ -71,11 +72,10 @@ impl Descriptor {
         let fd = self.fd.take()?;
         let open = &self.reactor.open_files;
         open.set(open.get() - 1);
-        if let Some(place) = self.place.take()
-            && self.reactor.register_file(place, None).is_ok()
-        {
-            self.reactor.files.borrow_mut().give_back(place);
+        if let Some(place) = self.place.take() {
+            self.reactor.files.borrow_mut().closed(place);
         }
+        self.reactor.empty_places();
         Some(Operation::CloseFile(fd.into_raw_fd()))
     }
 }

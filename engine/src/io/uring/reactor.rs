@@ -125,9 +125,17 @@ impl Reactor {
         self.in_flight.borrow().lent()
     }
 
-    /// Puts a file into the kernel's table of registered ones, or takes it out.
-    pub(super) fn register_file(&self, place: u32, fd: Option<i32>) -> io::Result<()> {
-        self.in_flight.borrow_mut().register_file(place, fd)
+    /// Puts a file into the kernel's table of registered ones.
+    pub(super) fn register_file(&self, place: u32, fd: i32) -> io::Result<()> {
+        self.in_flight.borrow_mut().register_file(place, Some(fd))
+    }
+
+    /// Takes out of that table what is closed. What the kernel has no memory for is tried again with each file that is opened
+    /// or closed.
+    pub(super) fn empty_places(&self) {
+        let mut in_flight = self.in_flight.borrow_mut();
+        let mut files = self.files.borrow_mut();
+        files.empty(|place| in_flight.register_file(place, None).is_ok());
     }
 
     /// Operations under way, or completed and not taken.
