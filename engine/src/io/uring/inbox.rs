@@ -6,7 +6,7 @@
 //! - at [`MAX_UNREAD`] buffers, by our cancelling it: a connection that nobody reads must not take the core's buffers, and
 //!   its sender must feel that it is not read;
 //! - when the core has no buffers left. The next receive then brings memory of its own, so that whoever waits for bytes gets
-//!   them however many buffers others hold;
+//!   them however many buffers others hold. To keep it from that, what is small is copied while few are left;
 //! - for the kernel's own reasons, which are nobody's business.
 
 use std::cell::RefCell;
@@ -29,6 +29,19 @@ const MAX_UNREAD: usize = 8;
 
 /// Memory of a receive that brings its own. Each waiting connection may hold so much where the ring has nothing to offer.
 const OWN_BYTES: usize = 8 * 1024;
+
+/// A receive of so many bytes at most is copied out of its buffer when few are left: no longer than what is copied costs less
+/// than the receive itself, and a buffer that waits with it for its command's answer is missed by 32 others.
+const SMALL_BYTES: usize = 1024;
+
+/// Buffers that are out from when on few are left: with so many nearly all are held by whoever waits, and with fewer a copy
+/// would be made for nothing.
+const FEW_LEFT_FROM: u16 = RECV_BUFFERS / 4 * 3;
+
+/// Whether a receive is to be copied, so that its buffer goes back to the ring at once. `out` are out of it, this one included.
+fn is_to_be_copied(bytes: usize, out: u16) -> bool {
+    bytes <= SMALL_BYTES && out >= FEW_LEFT_FROM
+}
 
 /// Bytes received. Their memory goes back to the core when they are dropped.
 pub struct RecvBuf(Bytes);
@@ -128,11 +141,16 @@ impl Inbox {
 }
 
 impl State {
-    fn take_in(&mut self, completion: Completion, over: Option<Operation>) {
+    /// Keeps what has come; `out` buffers are out of the ring.
+    fn take_in(&mut self, completion: Completion, over: Option<Operation>, out: u16) {
         match completion.result {
             Ok(0) => self.end = Some(None),
             Ok(bytes) => match (completion.lent, over) {
-                (Some(lent), _) => self.unread.push_back(RecvBuf(Bytes::Lent(lent))),
+                (Some(lent), _) => self.unread.push_back(RecvBuf(if is_to_be_copied(bytes, out) {
+                    Bytes::Own(lent.to_vec())
+                } else {
+                    Bytes::Lent(lent)
+                })),
                 (None, Some(Operation::Receive { mut buffer, .. })) => {
                     buffer.truncate(bytes);
                     self.unread.push_back(RecvBuf(Bytes::Own(buffer)));
@@ -155,10 +173,23 @@ impl Sink for Inbox {
         if !state.armed.completed(over.is_some()) {
             return;
         }
-        state.take_in(completion, over);
+        let out = self.reactor.lent_buffers().unwrap_or(0);
+        state.take_in(completion, over, out);
         let enough = state.unread.len() >= MAX_UNREAD;
         let next = state.armed.next(enough);
         drop(state);
         next.follow(&self.reactor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_small_is_copied_and_only_while_few_are_left() {
+        assert!(is_to_be_copied(1, FEW_LEFT_FROM) && is_to_be_copied(SMALL_BYTES, RECV_BUFFERS));
+        assert!(!is_to_be_copied(1, FEW_LEFT_FROM - 1) && !is_to_be_copied(1, 1));
+        assert!(!is_to_be_copied(SMALL_BYTES + 1, RECV_BUFFERS));
     }
 }
