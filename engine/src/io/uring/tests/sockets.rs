@@ -201,15 +201,6 @@ fn a_send_that_is_given_up_ends() {
 }
 
 #[test]
-fn two_cores_listen_on_one_address() {
-    on_core(|io, _| async move {
-        let first = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
-        let second = io.listen(first.local_addr().unwrap()).await.unwrap();
-        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
-    });
-}
-
-#[test]
 fn connections_over_ipv6_work_where_it_is_there() {
     on_core(|io, _| async move {
         let Ok(listener) = io.listen("[::1]:0".parse().unwrap()).await else {
