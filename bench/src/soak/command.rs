@@ -27,10 +27,9 @@ use crate::soak::rude::Rude;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// So many looks in a row at which nothing changes say that the server has come to rest after its start.
 const LOOKS_AT_REST: u32 = 5;
-/// A server that has not come to rest by then has no rest.
-const REST: Duration = Duration::from_secs(30);
-/// The same after the load, when merges may have to catch up: they hold files and buffers.
-const QUIET: Duration = Duration::from_secs(120);
+/// A server that has not come to rest by then has no rest: after its start it writes segments of its logs, after a load merges
+/// may have to catch up, and the machine may have other work.
+const REST: Duration = Duration::from_secs(120);
 /// Seconds of load before all clients go and the server must come to rest, at most.
 const ROUND_SECONDS: u32 = 60;
 /// Small, so that memtables are flushed and tables merged all the time.
@@ -292,23 +291,27 @@ impl Looks<'_> {
             }
             sleep(LOOK_AGAIN);
             let now = self.now()?;
-            let rests = Counts {
+            let unchanged = Counts {
                 resident_bytes: last.resident_bytes,
                 ..now.clone()
             } == last;
-            same = if rests { same + 1 } else { 0 };
+            same = if unchanged && !now.transfers() {
+                same + 1
+            } else {
+                0
+            };
             last = now;
         }
         Ok(last)
     }
 
-    /// What is held once that is no more than `before`, or [`QUIET`] is over; and what has leaked.
+    /// What is held once that is no more than `before`, or [`REST`] is over; and what has leaked.
     fn quiet(&mut self, before: &Counts) -> Result<(Counts, Vec<String>), BenchError> {
         let began = Instant::now();
         loop {
             let now = self.now()?;
             let leaks = now.leaked_since(before);
-            if leaks.is_empty() || began.elapsed() > QUIET {
+            if leaks.is_empty() || began.elapsed() > REST {
                 return Ok((now, leaks));
             }
             sleep(LOOK_AGAIN);
