@@ -30,8 +30,8 @@ const MAX_UNREAD: usize = 8;
 /// Memory of a receive that brings its own. Each waiting connection may hold so much where the ring has nothing to offer.
 const OWN_BYTES: usize = 8 * 1024;
 
-/// A receive of so many bytes at most is copied out of its buffer when few are left: no longer than what is copied costs less
-/// than the receive itself, and a buffer that waits with it for its command's answer is missed by 32 others.
+/// A receive of so many bytes at most is copied out of its buffer when few are left. The copy costs a small part of what the
+/// receive did, and gives back a buffer of at least 32 times its length.
 const SMALL_BYTES: usize = 1024;
 
 /// Buffers that are out from when on few are left: with so many nearly all are held by whoever waits, and with fewer a copy
