@@ -6,6 +6,7 @@
 //!                   └──> result ──> stats ──> report     what was found, what it means, how it is shown
 //! servers                                    our server and Redis, by Redis's own client
 //! hostile                                    what hostile clients cost the polite ones of our server
+//! soak                                       what our server still holds when clients of every sort have gone
 //! device, fio, cost                          the machine's own speed and what a run costs it, beside both
 //! ```
 //!
@@ -29,6 +30,7 @@ pub mod report;
 pub mod result;
 pub mod run;
 pub mod servers;
+pub mod soak;
 pub mod spec;
 pub mod stats;
 pub mod suite;

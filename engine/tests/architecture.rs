@@ -120,7 +120,7 @@ fn sources(root: &Path) -> Vec<Source> {
 /// Whether a whole file is test code.
 fn is_test_file(name: &str) -> bool {
     let stem = name.trim_end_matches(".rs");
-    name.contains("tests/") || stem.ends_with("tests") || stem.ends_with("conformance")
+    name.contains("tests/") || name.contains("conformance/") || stem.ends_with("tests")
 }
 
 /// The code of a file: comments gone, and what `#[cfg(test)]` stands before, up to its closing brace or semicolon.

@@ -11,6 +11,7 @@ use crate::error::BenchError;
 use crate::fio;
 use crate::hostile;
 use crate::servers;
+use crate::soak;
 
 /// Measures storage engines, the device under them, and both beside each other.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ pub enum Command {
     /// The hostile clients themselves, a process of their own; started by `hostile`.
     #[command(hide = true)]
     HostileClients(hostile::clients::ClientsArgs),
+    /// Loads our server with clients of every sort, and counts what it still holds when they have gone.
+    Soak(soak::command::SoakArgs),
     /// Lists the presets.
     Presets,
 }
@@ -66,6 +69,7 @@ pub fn main(cli: Cli) -> Result<String, BenchError> {
         Command::Servers(args) => servers::command::command(&args, &stop),
         Command::Hostile(args) => hostile::command::command(&args, &stop),
         Command::HostileClients(args) => hostile::clients::command(&args),
+        Command::Soak(args) => soak::command::command(&args, &stop),
         Command::Presets => Ok(args::presets()),
     }
 }

@@ -3,6 +3,7 @@
 //! An operation becomes one message to the core that owns its key; the answer comes back through a one-shot channel
 //! that any executor can await, and that a plain thread can block on ([`Blocking`]).
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,6 +15,7 @@ use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::api::ops::Routed;
 use crate::api::start::start;
 use crate::error::{Error, ErrorKind, Result};
+use crate::io::Held;
 use crate::io::cores::{CoreThread, StartOptions};
 use crate::io::runtime::Choice;
 use crate::shard::batch::{Batch, check_key};
@@ -725,6 +727,14 @@ impl Stats {
     /// The sum of one field over all shards.
     pub fn total(&self, field: impl Fn(&ShardStats) -> u64) -> u64 {
         self.shards.iter().map(field).sum()
+    }
+
+    /// What each core holds, by its index; cores whose runtime does not count it are left out.
+    pub fn held(&self) -> BTreeMap<usize, Held> {
+        let shards = self.shards.iter();
+        shards
+            .filter_map(|shard| Some((shard.core, shard.held?)))
+            .collect()
     }
 
     /// Bytes written to the device for each byte the user wrote, over all shards; 0 before the first write.

@@ -474,7 +474,7 @@ async fn open_shards<I: Io>(
             cores: launch.cores(),
         })
     });
-    let (shards, host) = (routes.slots.shards(), Rc::new(Host::default()));
+    let (shards, host) = (routes.slots.shards(), Rc::new(Host::of_core(index)));
     let reading = (0..shards)
         .filter(|&shard| routes.core_of(shard) == index)
         .map(|shard| ReadShard::read(io.clone(), shard_config(launch, superblock, &host, shard)));

@@ -35,6 +35,7 @@ pub use core::{Core, Service};
 pub use db::{Blocking, Db, Stats};
 pub use launch::{CoreSeat, launch};
 
+pub use crate::io::Held;
 pub use crate::io::runtime::Runtime;
 pub use crate::shard::batch::{Batch, check_key, check_value};
 pub use crate::shard::histogram::Histogram;

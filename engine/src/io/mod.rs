@@ -26,12 +26,15 @@ mod clock;
 pub mod conformance;
 pub mod cores;
 pub mod glommio;
+mod held;
 pub mod mailbox;
 mod names;
 pub mod runtime;
 mod scheduler;
 pub mod sim;
 pub mod uring;
+
+pub use held::Held;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +169,10 @@ pub trait Io: Clone + 'static {
     fn yield_now(&self) -> impl Future<Output = ()> + 'static;
     /// Unpredictable in production, seeded in the simulator.
     fn random_u64(&self) -> u64;
+    /// What this core holds now, where the runtime counts it.
+    fn held(&self) -> Option<Held> {
+        None
+    }
 
     /// Listens on `address`; several cores may listen on one (`SO_REUSEPORT`) and the kernel spreads connections.
     fn listen(&self, address: SocketAddr) -> impl Future<Output = std::io::Result<Self::Listener>> + 'static;

@@ -240,6 +240,11 @@ impl Scheduler {
         inner.make_ready(waker);
     }
 
+    /// Tasks that have not ended.
+    pub(in crate::io) fn tasks(&self) -> usize {
+        self.0.tasks.borrow().len() - self.0.free_slots.borrow().len()
+    }
+
     /// Gives a class another weight. Panics outside 1 to 1000.
     pub(in crate::io) fn set_shares(&self, class: Class, shares: u32) {
         assert!((1..=1000).contains(&shares), "shares are 1 to 1000, not {shares}");

@@ -23,6 +23,8 @@ pub const MAX_WAITING_WRITERS: usize = 1 << 17;
 /// The core that hosts a few shards, as they see it.
 #[derive(Debug, Default)]
 pub struct Host {
+    /// Which core of the database it is, from 0.
+    core: usize,
     waiting_writers: Cell<usize>,
     /// Bytes of the batches that they hold.
     waiting_bytes: Cell<usize>,
@@ -48,6 +50,19 @@ impl Drop for WaitingWriter<'_> {
 }
 
 impl Host {
+    /// The core of this index.
+    pub fn of_core(core: usize) -> Self {
+        Self {
+            core,
+            ..Self::default()
+        }
+    }
+
+    /// Which core of the database it is, from 0.
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
     /// A place for one more writer that must wait, with a batch of `bytes`.
     ///
     /// # Errors

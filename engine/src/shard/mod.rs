@@ -231,6 +231,8 @@ impl<I: Io> Shard<I> {
         let (cache, shares) = (self.cache.stats(), self.config.host.given());
         ShardStats {
             shard: self.number(),
+            core: self.config.host.core(),
+            held: self.io.held(),
             health: self.health.in_words(),
             stall: self.stall_in_words(),
             operations: counters.operations.get(),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::compaction::stall::Reason;
+use crate::io::Held;
 use crate::shard::histogram::{Histogram, Recorder};
 
 /// A counter of one core: no atomics, because nobody else touches it.
@@ -132,6 +133,10 @@ pub struct Counters {
 pub struct ShardStats {
     /// The shard's number.
     pub shard: u16,
+    /// The core of this database that hosts it, from 0.
+    pub core: usize,
+    /// What that core holds, all of its shards together; `None` where the runtime does not count it.
+    pub held: Option<Held>,
     /// Whether it takes writes, in words.
     pub health: String,
     /// Why writers are delayed, in words; empty when they are not.

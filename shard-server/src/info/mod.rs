@@ -169,7 +169,7 @@ fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use corelane::api::ShardStats;
+    use corelane::api::{Held, ShardStats};
 
     use super::*;
     use crate::testing::server;
@@ -206,6 +206,11 @@ mod tests {
         let stats = Stats {
             shards: vec![ShardStats {
                 table_entries: 9,
+                core: 1,
+                held: Some(Held {
+                    tasks: 7,
+                    ..Held::default()
+                }),
                 ..ShardStats::default()
             }],
         };
@@ -242,6 +247,7 @@ mod tests {
             "db0:keys=9,",
             "exact=0",
             "# Corelane\r\nshard0:health=",
+            "core1:tasks=7,timers=0,operations=0,files=0,",
         ] {
             assert!(text.contains(part), "{part}");
         }

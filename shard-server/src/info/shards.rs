@@ -1,6 +1,6 @@
 //! How many keys there are, and the engine's shards, one line each.
 
-use corelane::api::ShardStats;
+use corelane::api::{Held, ShardStats};
 
 use super::Facts;
 use super::page::Page;
@@ -25,6 +25,24 @@ pub(super) fn corelane(page: &mut Page, facts: &Facts<'_>) {
     for shard in &facts.stats.shards {
         page.line(format_args!("shard{}", shard.shard), of(shard));
     }
+    for (core, held) in facts.stats.held() {
+        page.line(format_args!("core{core}"), held_by(&held));
+    }
+}
+
+/// What a core holds of the machine. Of a server at rest, one that grows with the load and stays is a leak.
+fn held_by(held: &Held) -> String {
+    let fields = [
+        ("tasks", held.tasks),
+        ("timers", held.timers),
+        ("operations", held.operations),
+        ("files", held.files),
+        ("registered_files", held.registered_files),
+        ("sockets", held.sockets),
+        ("receive_buffers", held.receive_buffers),
+        ("file_buffers", held.file_buffers),
+    ];
+    fields.map(|(name, n)| format!("{name}={n}")).join(",")
 }
 
 /// Fields in the manner of `db0`. Words that the engine chose may contain commas; they come last.

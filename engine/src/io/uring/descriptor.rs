@@ -25,15 +25,16 @@ pub(super) struct Descriptor {
 impl Descriptor {
     /// Takes a descriptor over, and registers it where `registered` and there is room.
     pub(super) fn new(reactor: Rc<Reactor>, fd: OwnedFd, registered: bool) -> Self {
+        reactor.empty_places();
         let mut place = registered.then(|| reactor.files.borrow_mut().take()).flatten();
         if let Some(taken) = place
-            && reactor.register_file(taken, Some(fd.as_raw_fd())).is_err()
+            && reactor.register_file(taken, fd.as_raw_fd()).is_err()
         {
             // Short of memory: it works by its descriptor too.
             reactor.files.borrow_mut().give_back(taken);
             place = None;
         }
-        reactor.open.set(reactor.open.get() + 1);
+        reactor.open_files.set(reactor.open_files.get() + 1);
         Self {
             reactor,
             fd: Some(fd),
@@ -69,12 +70,12 @@ impl Descriptor {
     /// The operation that closes it.
     fn take_out(&mut self) -> Option<Operation> {
         let fd = self.fd.take()?;
-        self.reactor.open.set(self.reactor.open.get() - 1);
-        if let Some(place) = self.place.take()
-            && self.reactor.register_file(place, None).is_ok()
-        {
-            self.reactor.files.borrow_mut().give_back(place);
+        let open = &self.reactor.open_files;
+        open.set(open.get() - 1);
+        if let Some(place) = self.place.take() {
+            self.reactor.files.borrow_mut().closed(place);
         }
+        self.reactor.empty_places();
         Some(Operation::CloseFile(fd.into_raw_fd()))
     }
 }

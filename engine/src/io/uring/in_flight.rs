@@ -109,21 +109,32 @@ impl InFlight {
     /// Puts an operation into a slot and queues its entry.
     pub(super) fn begin(&mut self, operation: Operation, awaited: bool) -> Key {
         let key = self.slots.insert(operation, awaited);
+        self.queue(key);
+        key
+    }
+
+    /// Queues the entry of an operation that has just been put into its slot.
+    fn queue(&mut self, key: Key) {
         let entry = self.slots.operation(key).entry().user_data(key.user_data());
         // SAFETY: the entry points to what the operation owns behind pointers of its own, which moving the operation does not
         // move. The operation is in its slot, which hands it out only after the last completion (`take_completions`), and
         // nothing between changes it. Descriptors are kept open by what the operation holds, or are numbers that the
         // kernel looks up as it takes the entry.
         unsafe { self.ring.push(entry) };
-        key
     }
 
     /// Takes what has completed, and appends what is to be done about it.
     pub(super) fn take_completions(&mut self, scratch: &mut Vec<cqueue::Entry>, events: &mut Vec<Event>) {
         self.ring.take(scratch);
+        let mut missed = Vec::new();
         for entry in scratch.drain(..) {
             let key = Key::from_user_data(entry.user_data());
             let completion = self.completion(key, &entry);
+            if let Operation::Cancel(target) = *self.slots.operation(key)
+                && has_missed(&completion)
+            {
+                missed.push(Key::from_user_data(target));
+            }
             let over = !cqueue::more(entry.flags());
             let event = match self.slots.operation(key).sink().cloned() {
                 Some(sink) => {
@@ -133,6 +144,10 @@ impl InFlight {
                 None => Event::Told(self.slots.complete(key, completion)),
             };
             events.push(event);
+        }
+        // Those of this turn have ended meanwhile, or go on and must be asked again.
+        for target in missed {
+            self.cancel(target);
         }
     }
 
@@ -181,9 +196,9 @@ impl InFlight {
         self.slots.abandon(key)
     }
 
-    /// Asks that an operation end early, if it is still under way.
+    /// Asks that an operation end early, if it is still under way, and again until it has been found: it does end.
     pub(super) fn cancel(&mut self, key: Key) {
-        if self.slots.contains(key) {
+        if self.slots.is_under_way(key) {
             self.begin(Operation::Cancel(key.user_data()), false);
         }
     }
@@ -231,6 +246,13 @@ impl Drop for InFlight {
     }
 }
 
+/// Whether a cancellation has not reached its operation. EALREADY says that a thread of the kernel's is at work on it and was
+/// told to stop: it ends without being asked again.
+fn has_missed(cancellation: &Completion) -> bool {
+    let error = cancellation.result.as_ref().err();
+    error.is_some_and(|error| error.raw_os_error() != Some(libc::EALREADY))
+}
+
 fn best_ring(wanted: Wanted) -> io::Result<(Ring, Setup)> {
     let mut tried = Setup::ALL.into_iter().skip_while(|setup| *setup != wanted.setup);
     loop {
@@ -245,5 +267,56 @@ fn best_ring(wanted: Wanted) -> io::Result<(Ring, Setup)> {
                 return Err(io::Error::new(error.kind(), what));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::super::operation::Stream;
+    use super::*;
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn completed(&self, _completion: Completion, _over: Option<Operation>) {}
+    }
+
+    /// A cancel looks among the operations that wait. One that completes many times waits in between, but not while the
+    /// kernel has it in hand, and a cancel that came just then found nothing: the receive of a closed connection went on, and
+    /// held its socket, for as long as its client liked. Here the cancel comes before its operation, which looks the same to it.
+    #[test]
+    fn a_cancel_that_missed_its_operation_is_repeated() {
+        let wanted = Wanted {
+            depth: 8,
+            setup: Setup::ALL[0],
+            multishot_receive: true,
+            files: 0,
+        };
+        let (mut in_flight, _) = InFlight::new(wanted, Arena::new(0)).expect("a ring can be made");
+        let never = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd can be made");
+        let waits = Operation::Stream {
+            what: Stream::Readable,
+            fd: never.as_raw_fd(),
+            sink: Rc::new(Nobody),
+        };
+        let key = in_flight.slots.insert(waits, true);
+        in_flight.cancel(key);
+        in_flight.queue(key);
+        let (mut scratch, mut events) = (Vec::new(), Vec::new());
+        for _ in 0..1000 {
+            let entered = in_flight.enter(Wait::AtMost(Duration::from_millis(1)));
+            entered.expect("the ring can be entered");
+            in_flight.take_completions(&mut scratch, &mut events);
+            events.clear();
+            if in_flight.len() == 0 {
+                return;
+            }
+        }
+        panic!("{} operations go on for ever", in_flight.len());
     }
 }

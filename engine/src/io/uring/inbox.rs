@@ -6,7 +6,7 @@
 //! - at [`MAX_UNREAD`] buffers, by our cancelling it: a connection that nobody reads must not take the core's buffers, and
 //!   its sender must feel that it is not read;
 //! - when the core has no buffers left. The next receive then brings memory of its own, so that whoever waits for bytes gets
-//!   them however many buffers others hold;
+//!   them however many buffers others hold. To keep it from that, what is small is copied while few are left;
 //! - for the kernel's own reasons, which are nobody's business.
 
 use std::cell::RefCell;
@@ -15,13 +15,13 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
+use super::armed::Armed;
 use super::buffers::{Lent, RECV_BUFFERS};
 use super::completion::{Completion, Sink};
 use super::operation::{Operation, Stream};
 use super::reactor::Reactor;
-use super::slots::Key;
 use super::socket::Socket;
 
 /// Buffers that a connection may hold unread: 256 KiB, what a fast sender has on its way.
@@ -29,6 +29,19 @@ const MAX_UNREAD: usize = 8;
 
 /// Memory of a receive that brings its own. Each waiting connection may hold so much where the ring has nothing to offer.
 const OWN_BYTES: usize = 8 * 1024;
+
+/// A receive of so many bytes at most is copied out of its buffer when few are left. The copy costs a small part of what the
+/// receive did, and gives back a buffer of at least 32 times its length.
+const SMALL_BYTES: usize = 1024;
+
+/// Buffers that are out from when on few are left: with so many nearly all are held by whoever waits, and with fewer a copy
+/// would be made for nothing.
+const FEW_LEFT_FROM: u16 = RECV_BUFFERS / 4 * 3;
+
+/// Whether a receive is to be copied, so that its buffer goes back to the ring at once. `out` are out of it, this one included.
+fn is_to_be_copied(bytes: usize, out: u16) -> bool {
+    bytes <= SMALL_BYTES && out >= FEW_LEFT_FROM
+}
 
 /// Bytes received. Their memory goes back to the core when they are dropped.
 pub struct RecvBuf(Bytes);
@@ -60,15 +73,10 @@ struct State {
     unread: VecDeque<RecvBuf>,
     /// What a reader is told when nothing is unread: the end, once as the error that it was.
     end: Option<Option<io::Error>>,
-    /// The receive under way.
-    armed: Option<Key>,
-    /// It is being cancelled.
-    ending: bool,
+    /// The receive.
+    armed: Armed,
     /// The ring of buffers had nothing to offer.
     starved: bool,
-    reader: Option<Waker>,
-    /// Nobody will read.
-    closed: bool,
 }
 
 /// See the module's head.
@@ -97,13 +105,9 @@ impl Inbox {
         if let Some(end) = &mut state.end {
             return Poll::Ready(end.take().map_or_else(|| Ok(RecvBuf::nothing()), Err));
         }
-        match &mut state.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        if state.armed.is_none() {
+        if state.armed.wait(cx) {
             let operation = self.receive(&mut state);
-            state.armed = Some(self.reactor.begin_stream(operation));
+            state.armed.begun(self.reactor.begin_stream(operation));
         }
         Poll::Pending
     }
@@ -129,23 +133,24 @@ impl Inbox {
     /// Nobody will read any more.
     pub(super) fn close(&self) {
         let mut state = self.state.borrow_mut();
-        state.closed = true;
-        let (armed, unread) = (state.armed, std::mem::take(&mut state.unread));
-        state.reader = None;
+        let (next, unread) = (state.armed.close(), std::mem::take(&mut state.unread));
         drop(state);
         drop(unread);
-        if let Some(key) = armed {
-            self.reactor.cancel(key);
-        }
+        next.follow(&self.reactor);
     }
 }
 
 impl State {
-    fn take_in(&mut self, completion: Completion, over: Option<Operation>) {
+    /// Keeps what has come; `out` buffers are out of the ring.
+    fn take_in(&mut self, completion: Completion, over: Option<Operation>, out: u16) {
         match completion.result {
             Ok(0) => self.end = Some(None),
             Ok(bytes) => match (completion.lent, over) {
-                (Some(lent), _) => self.unread.push_back(RecvBuf(Bytes::Lent(lent))),
+                (Some(lent), _) => self.unread.push_back(RecvBuf(if is_to_be_copied(bytes, out) {
+                    Bytes::Own(lent.to_vec())
+                } else {
+                    Bytes::Lent(lent)
+                })),
                 (None, Some(Operation::Receive { mut buffer, .. })) => {
                     buffer.truncate(bytes);
                     self.unread.push_back(RecvBuf(Bytes::Own(buffer)));
@@ -165,26 +170,26 @@ impl State {
 impl Sink for Inbox {
     fn completed(&self, completion: Completion, over: Option<Operation>) {
         let mut state = self.state.borrow_mut();
-        if over.is_some() {
-            state.armed = None;
-            state.ending = false;
-        }
-        if state.closed {
+        if !state.armed.completed(over.is_some()) {
             return;
         }
-        state.take_in(completion, over);
-        let cancel = (state.unread.len() >= MAX_UNREAD && !state.ending)
-            .then_some(state.armed)
-            .flatten();
-        state.ending |= cancel.is_some();
-        // Also when a receive ended without bytes: the reader arms the next.
-        let reader = state.reader.take();
+        let out = self.reactor.lent_buffers().unwrap_or(0);
+        state.take_in(completion, over, out);
+        let enough = state.unread.len() >= MAX_UNREAD;
+        let next = state.armed.next(enough);
         drop(state);
-        if let Some(key) = cancel {
-            self.reactor.cancel(key);
-        }
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        next.follow(&self.reactor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_small_is_copied_and_only_while_few_are_left() {
+        assert!(is_to_be_copied(1, FEW_LEFT_FROM) && is_to_be_copied(SMALL_BYTES, RECV_BUFFERS));
+        assert!(!is_to_be_copied(1, FEW_LEFT_FROM - 1) && !is_to_be_copied(1, 1));
+        assert!(!is_to_be_copied(SMALL_BYTES + 1, RECV_BUFFERS));
     }
 }

@@ -73,6 +73,8 @@ struct Shared {
     region: Option<Region>,
     huge_pages: bool,
     pieces: RefCell<Buddy>,
+    /// Buffers that are out, those from the heap included.
+    out: std::cell::Cell<usize>,
     /// The ring has registered the region.
     registered: std::cell::Cell<bool>,
 }
@@ -86,6 +88,7 @@ impl Arena {
             huge_pages: region.as_ref().is_some_and(Region::ask_for_huge_pages),
             region,
             pieces: RefCell::new(Buddy::new(pages)),
+            out: std::cell::Cell::new(0),
             registered: std::cell::Cell::new(false),
         }))
     }
@@ -107,6 +110,11 @@ impl Arena {
         self.0.huge_pages
     }
 
+    /// Buffers that are out, from wherever they come.
+    pub(super) fn out(&self) -> usize {
+        self.0.out.get()
+    }
+
     /// Pages not in use.
     #[cfg(test)]
     pub(super) fn free_pages(&self) -> usize {
@@ -119,6 +127,8 @@ impl Arena {
             bytes > 0 && bytes.is_multiple_of(PAGE_BYTES),
             "a buffer of {bytes} bytes is not whole pages"
         );
+        self.0.out.set(self.0.out.get() + 1);
+        let arena = self.clone();
         if let Some(region) = &self.0.region
             && let Some(page) = self.0.pieces.borrow_mut().take(bytes / PAGE_BYTES)
         {
@@ -127,16 +137,15 @@ impl Arena {
             return Buf {
                 start,
                 bytes,
-                home: Home::Arena {
-                    arena: self.clone(),
-                    page,
-                },
+                arena,
+                home: Home::Arena { page },
             };
         }
         let region = Region::new(bytes, PAGE_BYTES);
         Buf {
             start: region.start(),
             bytes,
+            arena,
             home: Home::Heap { _region: region },
         }
     }
@@ -144,7 +153,7 @@ impl Arena {
 
 /// Where a buffer's bytes are given back.
 enum Home {
-    Arena { arena: Arena, page: usize },
+    Arena { page: usize },
     Heap { _region: Region },
 }
 
@@ -152,6 +161,8 @@ enum Home {
 pub(super) struct Buf {
     start: NonNull<u8>,
     bytes: usize,
+    /// Where it was taken, and is counted.
+    arena: Arena,
     home: Home,
 }
 
@@ -163,7 +174,7 @@ impl Buf {
 
     /// Whether they are in memory that the ring has registered.
     pub(super) fn is_registered(&self) -> bool {
-        matches!(&self.home, Home::Arena { arena, .. } if arena.0.registered.get())
+        matches!(self.home, Home::Arena { .. }) && self.arena.0.registered.get()
     }
 }
 
@@ -187,9 +198,11 @@ impl DerefMut for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        if let Home::Arena { arena, page } = &self.home {
-            let mut pieces = arena.0.pieces.borrow_mut();
-            pieces.give_back(*page, self.bytes / PAGE_BYTES);
+        let shared = &self.arena.0;
+        shared.out.set(shared.out.get() - 1);
+        if let Home::Arena { page } = self.home {
+            let mut pieces = shared.pieces.borrow_mut();
+            pieces.give_back(page, self.bytes / PAGE_BYTES);
         }
     }
 }
@@ -222,8 +235,10 @@ mod tests {
             at,
             "a buffer that is moved leaves its bytes in place"
         );
+        assert_eq!(arena.out(), 600, "those from the heap are counted, too");
         drop(bufs);
-        assert_eq!(arena.free_pages(), 512);
+        drop(elsewhere);
+        assert_eq!((arena.free_pages(), arena.out()), (512, 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
 //!      ├─ timer.rs  spin.rs  bell.rs (wake-ups)  blocking.rs  table.rs (registered files)
-//! file.rs (over descriptor.rs)   net.rs (over socket.rs, inbox.rs)
+//! file.rs (over descriptor.rs)   net.rs (over socket.rs, inbox.rs, armed.rs)
 //! ```
 //!
 //! **The kernel never holds an address in memory that somebody may free.** Everything that an operation names is owned by the
@@ -30,12 +30,13 @@ use std::time::Duration;
 
 use super::names::{self, FileLock};
 use super::scheduler::{self, Scheduler};
-use super::{Class, DirEntry, Io, OpenOptions, clock};
+use super::{Class, DirEntry, Held, Io, OpenOptions, clock};
 use descriptor::Descriptor;
 use operation::Operation;
 use reactor::Reactor;
 
 mod ability;
+mod armed;
 mod bell;
 mod blocking;
 mod buddy;
@@ -76,21 +77,6 @@ struct Core {
     reactor: Rc<Reactor>,
 }
 
-/// What a core holds of the kernel's and of its own memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// Operations under way, the one that watches for wake-ups included.
-    pub operations: usize,
-    /// Open files and sockets.
-    pub open: usize,
-    /// Registered files.
-    pub registered_files: usize,
-    /// Receive buffers that are not the kernel's.
-    pub receive_buffers: usize,
-    /// Timers set.
-    pub timers: usize,
-}
-
 impl UringIo {
     fn new(scheduler: Scheduler, reactor: Rc<Reactor>) -> Self {
         Self(Rc::new(Core { scheduler, reactor }))
@@ -99,11 +85,6 @@ impl UringIo {
     /// What this core's ring has taken of what the kernel offers.
     pub fn ability(&self) -> &Ability {
         &self.0.reactor.ability
-    }
-
-    /// What this core holds now.
-    pub fn held(&self) -> Held {
-        self.0.reactor.held()
     }
 
     /// Runs an operation on a name, and tells only how it went.
@@ -219,6 +200,14 @@ impl Io for UringIo {
 
     fn random_u64(&self) -> u64 {
         clock::random_u64()
+    }
+
+    fn held(&self) -> Option<Held> {
+        let core = &*self.0;
+        Some(Held {
+            tasks: core.scheduler.tasks() as u64,
+            ..core.reactor.held()
+        })
     }
 
     fn listen(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + 'static {

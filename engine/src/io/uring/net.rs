@@ -10,17 +10,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use rustix::net::Shutdown;
 
 use super::super::{Listener, Stream};
+use super::armed::Armed;
 use super::completion::{Completion, Sink};
 use super::inbox::{Inbox, RecvBuf};
 use super::message::{Address, Message};
 use super::operation::{self, Operation};
 use super::reactor::Reactor;
-use super::slots::Key;
 use super::socket::{Socket, listening_socket, stream_socket};
 
 /// Connections accepted before anybody asks for them; those beyond wait in the kernel's queue.
@@ -112,12 +112,8 @@ struct Arrivals {
 #[derive(Default)]
 struct Accepting {
     unasked: VecDeque<io::Result<OwnedFd>>,
-    /// The accept under way.
-    armed: Option<Key>,
-    /// It is being cancelled.
-    ending: bool,
-    asker: Option<Waker>,
-    closed: bool,
+    /// The accept.
+    armed: Armed,
 }
 
 impl UringListener {
@@ -136,17 +132,13 @@ impl UringListener {
         if let Some(arrival) = state.unasked.pop_front() {
             return Poll::Ready(arrival);
         }
-        match &mut state.asker {
-            Some(asker) => asker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        if state.armed.is_none() {
+        if state.armed.wait(cx) {
             let accept = Operation::Stream {
                 what: operation::Stream::Accept,
                 fd: self.socket.as_raw_fd(),
                 sink: Rc::clone(&self.arrivals) as Rc<dyn Sink>,
             };
-            state.armed = Some(self.arrivals.reactor.begin_stream(accept));
+            state.armed.begun(self.arrivals.reactor.begin_stream(accept));
         }
         Poll::Pending
     }
@@ -155,11 +147,7 @@ impl UringListener {
 impl Sink for Arrivals {
     fn completed(&self, completion: Completion, over: Option<Operation>) {
         let mut state = self.state.borrow_mut();
-        if over.is_some() {
-            state.armed = None;
-            state.ending = false;
-        }
-        if state.closed {
+        if !state.armed.completed(over.is_some()) {
             return;
         }
         let arrival = completion.into_opened();
@@ -168,18 +156,10 @@ impl Sink for Arrivals {
         if !matches!(code, Some(libc::ECANCELED | libc::EAGAIN | libc::EINTR)) {
             state.unasked.push_back(arrival);
         }
-        let cancel = (state.unasked.len() >= MAX_UNASKED && !state.ending)
-            .then_some(state.armed)
-            .flatten();
-        state.ending |= cancel.is_some();
-        let asker = state.asker.take();
+        let enough = state.unasked.len() >= MAX_UNASKED;
+        let next = state.armed.next(enough);
         drop(state);
-        if let Some(key) = cancel {
-            self.reactor.cancel(key);
-        }
-        if let Some(asker) = asker {
-            asker.wake();
-        }
+        next.follow(&self.reactor);
     }
 }
 
@@ -205,13 +185,9 @@ impl Drop for UringListener {
         // the ring has been entered.
         let _ends_anyhow = rustix::net::shutdown(&*self.socket, Shutdown::Both).is_ok();
         let mut state = self.arrivals.state.borrow_mut();
-        state.closed = true;
-        state.asker = None;
-        let (armed, unasked) = (state.armed, std::mem::take(&mut state.unasked));
+        let (next, unasked) = (state.armed.close(), std::mem::take(&mut state.unasked));
         drop(state);
         drop(unasked);
-        if let Some(key) = armed {
-            self.arrivals.reactor.cancel(key);
-        }
+        next.follow(&self.arrivals.reactor);
     }
 }

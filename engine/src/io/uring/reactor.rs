@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use io_uring::cqueue;
 
-use super::super::clock;
-use super::Held;
+use super::super::{Held, clock};
 use super::ability::Ability;
 use super::bell::Bell;
 use super::blocking::Blocking;
@@ -45,8 +44,10 @@ pub(super) struct Reactor {
     pub(super) files: RefCell<FileTable>,
     pub(super) blocking: Blocking,
     pub(super) ability: Ability,
-    /// Descriptors of files and sockets that are open.
-    pub(super) open: Cell<usize>,
+    /// Files and directories that are open.
+    pub(super) open_files: Cell<usize>,
+    /// Sockets that are open.
+    pub(super) open_sockets: Cell<usize>,
     /// What a turn collects, kept for the next one.
     completions: RefCell<Vec<cqueue::Entry>>,
     events: RefCell<Vec<Event>>,
@@ -74,7 +75,8 @@ impl Reactor {
             files: RefCell::new(FileTable::new(ability.registered_files)),
             blocking,
             ability,
-            open: Cell::new(0),
+            open_files: Cell::new(0),
+            open_sockets: Cell::new(0),
             completions: RefCell::default(),
             events: RefCell::default(),
             over: Cell::new(false),
@@ -123,9 +125,17 @@ impl Reactor {
         self.in_flight.borrow().lent()
     }
 
-    /// Puts a file into the kernel's table of registered ones, or takes it out.
-    pub(super) fn register_file(&self, place: u32, fd: Option<i32>) -> io::Result<()> {
-        self.in_flight.borrow_mut().register_file(place, fd)
+    /// Puts a file into the kernel's table of registered ones.
+    pub(super) fn register_file(&self, place: u32, fd: i32) -> io::Result<()> {
+        self.in_flight.borrow_mut().register_file(place, Some(fd))
+    }
+
+    /// Takes out of that table what is closed. What the kernel has no memory for is tried again with each file that is opened
+    /// or closed.
+    pub(super) fn empty_places(&self) {
+        let mut in_flight = self.in_flight.borrow_mut();
+        let mut files = self.files.borrow_mut();
+        files.empty(|place| in_flight.register_file(place, None).is_ok());
     }
 
     /// Operations under way, or completed and not taken.
@@ -133,14 +143,17 @@ impl Reactor {
         self.in_flight.borrow().len()
     }
 
-    /// What the core holds.
+    /// What the core holds, but for its tasks.
     pub(super) fn held(&self) -> Held {
         Held {
-            operations: self.operations(),
-            open: self.open.get(),
-            registered_files: self.files.borrow().in_use(),
-            receive_buffers: usize::from(self.lent_buffers().unwrap_or(0)),
-            timers: self.timers.borrow().len(),
+            tasks: 0,
+            timers: self.timers.borrow().len() as u64,
+            operations: self.operations() as u64,
+            files: self.open_files.get() as u64,
+            registered_files: self.files.borrow().in_use() as u64,
+            sockets: self.open_sockets.get() as u64,
+            receive_buffers: u64::from(self.lent_buffers().unwrap_or(0)),
+            file_buffers: self.in_flight.borrow().arena().out() as u64,
         }
     }
 

@@ -108,10 +108,12 @@ impl Slots {
         &mut self.held(key).operation
     }
 
-    /// Whether an operation is still under way, or completed and not taken.
-    pub(super) fn contains(&self, key: Key) -> bool {
+    /// Whether an operation is still under way: not over, and not completed and to be taken.
+    pub(super) fn is_under_way(&self, key: Key) -> bool {
         let slot = self.slots.get(key.index as usize);
-        slot.is_some_and(|slot| slot.generation == key.generation && slot.held.is_some())
+        let slot = slot.filter(|slot| slot.generation == key.generation);
+        let held = slot.and_then(|slot| slot.held.as_ref());
+        held.is_some_and(|held| !matches!(held.state, State::Done(_)))
     }
 
     /// The last completion of an operation that has no sink.
@@ -222,11 +224,12 @@ mod tests {
         let first = slots.insert(Operation::Cancel(1), true);
         assert!(matches!(slots.complete(first, done()), Told::Wake(None)));
         assert_eq!(slots.len(), 1, "kept until it is taken");
+        assert!(!slots.is_under_way(first), "there is nothing left to cancel");
         let cx = Context::from_waker(Waker::noop());
         assert!(slots.poll(first, &cx).is_ready());
         let second = slots.insert(Operation::Cancel(2), true);
         assert_eq!((first.index, second.generation), (second.index, 1));
-        assert!(!slots.contains(first) && slots.contains(second));
+        assert!(!slots.is_under_way(first) && slots.is_under_way(second));
         assert_eq!(Key::from_user_data(second.user_data()), second);
     }
 

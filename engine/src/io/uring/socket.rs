@@ -23,7 +23,7 @@ pub(super) struct Socket {
 impl Socket {
     /// Takes a descriptor over.
     pub(super) fn new(reactor: Rc<Reactor>, fd: OwnedFd) -> Rc<Self> {
-        reactor.open.set(reactor.open.get() + 1);
+        reactor.open_sockets.set(reactor.open_sockets.get() + 1);
         Rc::new(Self {
             reactor,
             fd: Some(fd),
@@ -65,7 +65,8 @@ impl AsRawFd for Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if let Some(fd) = self.fd.take() {
-            self.reactor.open.set(self.reactor.open.get() - 1);
+            let open = &self.reactor.open_sockets;
+            open.set(open.get() - 1);
             self.reactor.begin_alone(Operation::CloseSocket(fd.into_raw_fd()));
         }
     }

@@ -3,32 +3,6 @@
 use super::*;
 
 #[test]
-fn a_read_past_the_end_yields_what_is_there() {
-    on_core(|io, dir| async move {
-        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
-        let buf = write(&file, filled(&io, 3 * PAGE_BYTES, 2), 0).await;
-        assert!(*file.read_at(PAGE, 8 * PAGE_BYTES).await.unwrap() == buf[PAGE_BYTES..]);
-        assert!(file.read_at(3 * PAGE, PAGE_BYTES).await.unwrap().is_empty());
-        assert!(file.read_at(0, 0).await.unwrap().is_empty());
-        file.close().await.unwrap();
-    });
-}
-
-/// Longer than the arena's longest piece, than a bio, and than what a device takes at once.
-#[test]
-fn a_transfer_longer_than_the_device_takes_at_once_is_whole() {
-    on_core(|io, dir| async move {
-        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
-        let bytes = 5 * (1 << 20) + 5 * PAGE_BYTES;
-        let buf = write(&file, filled(&io, bytes, 3), PAGE).await;
-        assert!(*file.read_at(PAGE, bytes).await.unwrap() == *buf);
-        let read = file.read_at(PAGE, 3 * bytes).await.unwrap();
-        assert!(*read == *buf, "the end falls within it");
-        file.close().await.unwrap();
-    });
-}
-
-#[test]
 fn r1_a_file_opened_with_dsync_has_the_flag() {
     on_core(|io, dir| async move {
         let path = dir.join("wal");
@@ -65,11 +39,11 @@ fn more_files_than_can_be_registered_work_all_the_same() {
         for n in 0..20 {
             files.push(open(n).await);
         }
-        assert_eq!((io.held().registered_files, io.held().open), (8, 20));
+        assert_eq!((held(&io).registered_files, held(&io).files), (8, 20));
         // Places that come free are used again.
         files.remove(0).close().await.unwrap();
         files.push(open(20).await);
-        assert_eq!(io.held().registered_files, 8);
+        assert_eq!(held(&io).registered_files, 8);
         for (file, n) in files.into_iter().zip(1..) {
             assert!(*file.read_at(0, PAGE_BYTES).await.unwrap() == *filled(&io, PAGE_BYTES, n));
             file.close().await.unwrap();
@@ -91,7 +65,7 @@ fn r14_a_closed_file_is_open_nowhere() {
         let (_operation, completion) = reactor.run(open).await;
         let fd = completion.into_opened().unwrap();
         let file = Descriptor::new(Rc::clone(&reactor), fd, true);
-        assert_eq!(io.held().registered_files, 1);
+        assert_eq!(held(&io).registered_files, 1);
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
         let other = std::fs::File::open(&path).unwrap();
         assert!(other.try_lock().is_err(), "it is open");
@@ -103,33 +77,6 @@ fn r14_a_closed_file_is_open_nowhere() {
             io.sleep(Duration::from_millis(1)).await;
         }
         panic!("somebody has it open still");
-    });
-}
-
-#[test]
-fn errors_keep_the_operating_systems_code() {
-    on_core(|io, dir| async move {
-        let path = dir.join("f");
-        let code = |error: Option<io::Error>| error.expect("it fails").raw_os_error();
-        assert_eq!(
-            code(io.open(&path, OpenOptions::READ).await.err()),
-            Some(libc::ENOENT)
-        );
-        let file = io.open(&path, OpenOptions::CREATE).await.unwrap();
-        file.close().await.unwrap();
-        assert_eq!(
-            code(io.open(&path, OpenOptions::CREATE).await.err()),
-            Some(libc::EEXIST)
-        );
-        let file = io.open(&path, OpenOptions::READ).await.unwrap();
-        let (written, _) = file.write_at(io.alloc(PAGE_BYTES), 0).await;
-        assert_eq!(code(written.err()), Some(libc::EBADF), "it is open for reading");
-        file.close().await.unwrap();
-        let zero = std::path::Path::new("a\0b");
-        assert_eq!(
-            io.remove(zero).await.unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
     });
 }
 
@@ -156,29 +103,6 @@ fn r14_a_full_device_is_storage_full() {
         let (_operation, completion) = reactor.run(write).await;
         let error = completion.result.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    });
-}
-
-#[test]
-fn sixty_four_callers_read_at_once_through_a_ring_of_sixteen() {
-    on_core(|io, dir| async move {
-        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
-        let buf = write(&file, filled(&io, 64 * PAGE_BYTES, 5), 0).await;
-        join_all((0..64_usize).map(|caller| {
-            let (file, buf) = (file.clone(), &buf);
-            async move {
-                for round in 0..50 {
-                    let page = (caller * 7 + round) % 64;
-                    let read = file.read_at(page as u64 * PAGE, PAGE_BYTES).await.unwrap();
-                    assert!(
-                        *read == buf[page * PAGE_BYTES..][..PAGE_BYTES],
-                        "caller {caller}, page {page}"
-                    );
-                }
-            }
-        }))
-        .await;
-        file.close().await.unwrap();
     });
 }
 
