@@ -28,10 +28,12 @@ pub mod cores;
 pub mod glommio;
 pub mod mailbox;
 mod names;
+mod nap;
 pub mod runtime;
 mod scheduler;
 pub mod sim;
 pub mod uring;
+mod waker_slot;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -102,7 +103,8 @@ where
     F: Fn(usize, UringIo) -> M,
     M: Future<Output = ()> + 'static,
 {
-    let scheduler = Scheduler::new(Duration::from_micros(options.slice_us));
+    let waker = Waker::from(Arc::clone(reactor.bell()));
+    let scheduler = Scheduler::with_waker(Duration::from_micros(options.slice_us), waker);
     let io = UringIo::new(scheduler.clone(), Rc::clone(&reactor));
     reactor.watch_bell();
     // The first panic is the one to tell; what it leaves is dropped where a second one does no harm.
@@ -129,7 +131,7 @@ fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 
 /// Runs the scheduler's future to its end, with turns of the reactor between its polls.
 fn drive(reactor: &Reactor, mut tasks: Pin<Box<dyn Future<Output = ()> + '_>>) {
-    let waker = Waker::from(std::sync::Arc::clone(reactor.bell()));
+    let waker = Waker::from(Arc::clone(reactor.bell()));
     let mut cx = Context::from_waker(&waker);
     loop {
         // Before the tasks are looked at: what rings from now on is for the next turn.
