@@ -207,6 +207,8 @@ struct Inner {
     free_slots: RefCell<Vec<usize>>,
     /// When the task that runs now began to.
     began: Cell<Instant>,
+    /// The class of the task that runs now, or ran last.
+    class: Cell<Class>,
     /// Tasks run now, so a ready one needs no waking of the runtime.
     running: Cell<bool>,
     /// The runtime's waker, for wake-ups on its own thread.
@@ -251,6 +253,7 @@ impl Scheduler {
             tasks: RefCell::default(),
             free_slots: RefCell::default(),
             began: Cell::new(now()),
+            class: Cell::new(Class::Foreground),
             running: Cell::new(false),
             runtime: RefCell::new(None),
         }))
@@ -425,6 +428,7 @@ impl Inner {
             }
             most_urgent = place;
             self.began.set(time);
+            self.class.set(Class::ALL[place]);
             self.poll_next(place);
             let after = now();
             self.fairness.borrow_mut().charge(place, after - time);
@@ -494,6 +498,17 @@ impl Inner {
         }
         drop(self.runtime.take());
     }
+}
+
+/// The class of the task that runs on this thread: what it asks for is asked for by that class. What no task asks for is the
+/// foreground's.
+pub(in crate::io) fn running_class() -> Class {
+    let class = HERE.try_with(|here| {
+        let running = here.borrow();
+        let running = running.as_ref().filter(|inner| inner.running.get());
+        running.map_or(Class::Foreground, |inner| inner.class.get())
+    });
+    class.unwrap_or(Class::Foreground)
 }
 
 /// Goes to the end of its class's queue once.

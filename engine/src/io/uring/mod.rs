@@ -7,6 +7,7 @@
 //!      ├─ in_flight.rs   the ring and what is under way on it
 //!      │    ├─ ring.rs         entries in, completions out          ability.rs  what the kernel offers
 //!      │    ├─ slots.rs        operations until their last completion
+//!      │    ├─ depth.rs        how much of it the device has
 //!      │    ├─ operation.rs    what is asked of the kernel          message.rs  a batch to send
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
@@ -41,6 +42,7 @@ mod blocking;
 mod buddy;
 mod buffers;
 mod completion;
+mod depth;
 mod descriptor;
 mod file;
 mod in_flight;
@@ -79,7 +81,7 @@ struct Core {
 /// What a core holds of the kernel's and of its own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Operations under way, the one that watches for wake-ups included.
+    /// Operations under way, those that wait for their turn and the one that watches for wake-ups included.
     pub operations: usize,
     /// Open files and sockets.
     pub open: usize,
