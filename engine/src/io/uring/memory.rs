@@ -5,15 +5,17 @@
 //! well, slower. A [`Buf`] owns its bytes alone, wherever they are, until it is dropped, and it never moves them: so one that
 //! is held by an operation may be given to the kernel by address.
 //!
-//! The region is 2 MiB aligned and the kernel is asked for huge pages, which it gives where it is allowed to
-//! (`transparent_hugepage` is `always` or `madvise`).
+//! Regions are mapped, not allocated: a page of theirs is there once it is used. The allocator would write zeros to all of
+//! them at the start. The arena is 2 MiB aligned and the kernel is asked for huge pages before it is used, which it gives
+//! where it is allowed to (`transparent_hugepage` is `always` or `madvise`). What is registered is used at once, because the
+//! kernel holds on to its pages.
 #![expect(
     unsafe_code,
     reason = "memory that is shared with the kernel is addressed by hand"
 )]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -21,24 +23,36 @@ use std::rc::Rc;
 use super::buddy::{Buddy, LONGEST_PAGES};
 use crate::types::PAGE_BYTES;
 
-/// What regions are aligned to, so that huge pages fit them.
+/// What the arena is aligned to, so that huge pages fit it.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Zeroed memory of its own, page-aligned at least, freed when it is dropped.
+/// Zeroed memory of its own, mapped and given back when it is dropped. Pages that nobody used take no room.
 pub(super) struct Region {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
 }
 
 impl Region {
-    /// `bytes` bytes, at a multiple of `alignment`, a power of two.
+    /// At least `bytes` bytes in whole pages, at a multiple of `alignment`, a power of two and whole pages too.
     pub(super) fn new(bytes: usize, alignment: usize) -> Self {
-        let layout = Layout::from_size_align(bytes, alignment).expect("a region has a sound size");
         assert!(bytes > 0, "a region is not empty");
-        // SAFETY: the layout's size is not zero, asserted above.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, layout }
+        assert!(
+            alignment.is_power_of_two() && alignment.is_multiple_of(PAGE_BYTES),
+            "a region is aligned to whole pages"
+        );
+        let bytes = bytes.next_multiple_of(PAGE_BYTES);
+        // So much that an aligned part of it is long enough; what is before and after goes back at once.
+        let mapped_bytes = bytes + alignment - PAGE_BYTES;
+        let mapped = map(mapped_bytes);
+        let before = mapped.addr().get().next_multiple_of(alignment) - mapped.addr().get();
+        // SAFETY: what was just mapped is `before` bytes and the region and what is left, all whole pages of ours that nobody
+        // has seen. The region's own part stays.
+        unsafe {
+            unmap(mapped, before);
+            let start = mapped.add(before);
+            unmap(start.add(bytes), mapped_bytes - before - bytes);
+            Self { start, bytes }
+        }
     }
 
     /// Its first byte. Whoever uses it keeps to the region's bytes, and shares them with nobody who does not expect it.
@@ -48,20 +62,71 @@ impl Region {
 
     /// Its length.
     pub(super) fn bytes(&self) -> usize {
-        self.layout.size()
+        self.bytes
     }
 
     /// Asks for huge pages; whether the kernel has heard of them.
     fn ask_for_huge_pages(&self) -> bool {
         // SAFETY: the range is this region's own. The advice changes how its pages are kept and not what is in them.
-        unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes(), libc::MADV_HUGEPAGE) == 0 }
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_HUGEPAGE) == 0 }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and given back only here.
+        unsafe { unmap(self.start, self.bytes) };
+    }
+}
+
+/// Private zeroed pages. Where there are none the process ends, as it does where the allocator has none.
+fn map(bytes: usize) -> NonNull<u8> {
+    let (access, kind) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: no address is given, so that the pages are where nothing was.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+    if start == libc::MAP_FAILED {
+        handle_alloc_error(layout(bytes));
+    }
+    NonNull::new(start.cast()).expect("the kernel maps nothing at zero unless it is asked to")
+}
+
+/// # Safety
+/// The pages were mapped by [`map`], and nobody uses them again.
+unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    if bytes > 0 {
+        // SAFETY: the caller's promise. It can only fail where a mapping would be cut in two and there are too many.
+        let _unmapped = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a buffer has a sound size")
+}
+
+/// One buffer from the allocator, zeroed: it comes and goes with a transfer, which is no time to change mappings.
+struct Piece {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Piece {
+    fn new(bytes: usize) -> Self {
+        let layout = layout(bytes);
+        assert!(bytes > 0, "a buffer is not empty");
+        // SAFETY: the layout's size is not zero, asserted above.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { start, bytes }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
         // SAFETY: allocated by `new` with this very layout, and freed only here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        unsafe { dealloc(self.start.as_ptr(), layout(self.bytes)) };
     }
 }
 
@@ -74,7 +139,7 @@ struct Shared {
     huge_pages: bool,
     pieces: RefCell<Buddy>,
     /// The ring has registered the region.
-    registered: std::cell::Cell<bool>,
+    registered: Cell<bool>,
 }
 
 impl Arena {
@@ -86,7 +151,7 @@ impl Arena {
             huge_pages: region.as_ref().is_some_and(Region::ask_for_huge_pages),
             region,
             pieces: RefCell::new(Buddy::new(pages)),
-            registered: std::cell::Cell::new(false),
+            registered: Cell::new(false),
         }))
     }
 
@@ -133,11 +198,11 @@ impl Arena {
                 },
             };
         }
-        let region = Region::new(bytes, PAGE_BYTES);
+        let piece = Piece::new(bytes);
         Buf {
-            start: region.start(),
+            start: piece.start,
             bytes,
-            home: Home::Heap { _region: region },
+            home: Home::Heap { _piece: piece },
         }
     }
 }
@@ -145,7 +210,7 @@ impl Arena {
 /// Where a buffer's bytes are given back.
 enum Home {
     Arena { arena: Arena, page: usize },
-    Heap { _region: Region },
+    Heap { _piece: Piece },
 }
 
 /// Bytes for one transfer, in whole pages, page-aligned. They stay where they are when it is moved.
@@ -172,7 +237,7 @@ impl Deref for Buf {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: `bytes` bytes from `start` on are this buffer's alone: a piece that the allocator gives to nobody else
-        // before `drop`, or a region of its own. They were zeroed when the region was made. The kernel writes to them only
+        // before `drop`, or a region of its own. They were zeros when they were mapped or allocated. The kernel writes to them only
         // while an operation owns the buffer, and then nobody can call this.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
@@ -196,6 +261,8 @@ impl Drop for Buf {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -224,6 +291,40 @@ mod tests {
         );
         drop(bufs);
         assert_eq!(arena.free_pages(), 512);
+    }
+
+    /// Pages of a region that the kernel has given room to.
+    fn resident_pages(region: &Region) -> usize {
+        let mut resident = vec![0_u8; region.bytes() / PAGE_BYTES];
+        // SAFETY: the range is the region's, whole pages, and there is a byte for each of them.
+        let asked = unsafe {
+            libc::mincore(
+                region.start().as_ptr().cast(),
+                region.bytes(),
+                resident.as_mut_ptr(),
+            )
+        };
+        assert_eq!(asked, 0, "{}", io::Error::last_os_error());
+        resident.iter().filter(|&&page| page & 1 == 1).count()
+    }
+
+    /// The allocator wrote zeros to the whole of a region as it was made: a core took 18 MiB before it had done anything.
+    #[test]
+    fn a_region_takes_no_room_before_it_is_used() {
+        for (bytes, alignment) in [
+            (8 << 20, PAGE_BYTES),
+            (10 << 20, HUGE_PAGE_BYTES),
+            (100, PAGE_BYTES),
+        ] {
+            let region = Region::new(bytes, alignment);
+            assert!(region.start().addr().get().is_multiple_of(alignment));
+            assert_eq!(region.bytes(), bytes.next_multiple_of(PAGE_BYTES));
+            assert_eq!(resident_pages(&region), 0, "{bytes} bytes");
+            // SAFETY: the region's last byte, which nobody else knows of.
+            unsafe { region.start().add(region.bytes() - 1).write(7) };
+            // One page, or a huge one where the kernel gives these unasked.
+            assert!(resident_pages(&region) >= 1);
+        }
     }
 
     #[test]
