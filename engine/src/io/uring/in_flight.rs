@@ -73,18 +73,14 @@ impl InFlight {
         } else {
             0
         };
-        let mut registered_bytes = 0;
-        if let Some((start, bytes)) = arena.region() {
+        let registered_bytes = arena.register_most(|start, bytes| {
             let vector = libc::iovec {
                 iov_base: start.as_ptr().cast(),
                 iov_len: bytes,
             };
             // SAFETY: the arena owns the region, and is kept beside the ring, declared after it and so dropped after it.
-            if unsafe { submitter.register_buffers(&[vector]) }.is_ok() {
-                arena.set_registered();
-                registered_bytes = bytes;
-            }
-        }
+            unsafe { submitter.register_buffers(&[vector]) }
+        });
         let buffers = BufferRing::new();
         let multishot_receive = wanted.multishot_receive
             && has_multishot_receive(&kernel)
@@ -98,6 +94,7 @@ impl InFlight {
             setup,
             multishot_receive,
             registered_files,
+            memory_bytes: arena.bytes(),
             registered_bytes,
             huge_pages: arena.has_huge_pages(),
         };

@@ -1,8 +1,8 @@
 //! Memory that the kernel reads and writes for us: one region, and the buffers cut from it or from the heap.
 //!
-//! A core has one region for its files ([`Arena`]), which the ring may have registered: then the kernel keeps its pages at
-//! hand instead of looking each of them up for each transfer. Buffers that do not fit it come from the heap; they work as
-//! well, slower. A [`Buf`] owns its bytes alone, wherever they are, until it is dropped, and it never moves them: so one that
+//! A core has one region for its files ([`Arena`]), of which the ring may have registered the first part or all: then the
+//! kernel keeps its pages at hand instead of looking each of them up for each transfer. Buffers that do not fit the region come
+//! from the heap; they work as well, slower. A [`Buf`] owns its bytes alone, wherever they are, until it is dropped, and it never moves them: so one that
 //! is held by an operation may be given to the kernel by address.
 //!
 //! Regions are mapped, not allocated: a page of theirs is there once it is used. The allocator would write zeros to all of
@@ -16,6 +16,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -25,6 +26,9 @@ use crate::types::PAGE_BYTES;
 
 /// What the arena is aligned to, so that huge pages fit it.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// The longest piece of the arena.
+const LONGEST_BYTES: usize = LONGEST_PAGES * PAGE_BYTES;
 
 /// Zeroed memory of its own, mapped and given back when it is dropped. Pages that nobody used take no room.
 pub(super) struct Region {
@@ -138,8 +142,8 @@ struct Shared {
     region: Option<Region>,
     huge_pages: bool,
     pieces: RefCell<Buddy>,
-    /// The ring has registered the region.
-    registered: Cell<bool>,
+    /// Bytes from the region's start on that the ring has registered.
+    registered_bytes: Cell<usize>,
 }
 
 impl Arena {
@@ -151,20 +155,45 @@ impl Arena {
             huge_pages: region.as_ref().is_some_and(Region::ask_for_huge_pages),
             region,
             pieces: RefCell::new(Buddy::new(pages)),
-            registered: Cell::new(false),
+            registered_bytes: Cell::new(0),
         }))
     }
 
-    /// Where it is, for the ring to register; `None` where it has no memory. It must outlive that ring, or what is under way
-    /// on it at least.
-    pub(super) fn region(&self) -> Option<(NonNull<u8>, usize)> {
+    /// Where it is; `None` where it has no memory. It must outlive a ring that has registered it, or what is under way there at
+    /// least.
+    fn region(&self) -> Option<(NonNull<u8>, usize)> {
         let region = self.0.region.as_ref()?;
         Some((region.start(), region.bytes()))
     }
 
-    /// Says that the ring has registered the region.
-    pub(super) fn set_registered(&self) {
-        self.0.registered.set(true);
+    /// Has the region registered by `register`, all of it or as much from its start as the kernel takes: half of it while the
+    /// limit on locked memory refuses, down to the longest piece. Returns how much it was.
+    pub(super) fn register_most(
+        &self,
+        mut register: impl FnMut(NonNull<u8>, usize) -> io::Result<()>,
+    ) -> usize {
+        let Some((start, mut bytes)) = self.region() else {
+            return 0;
+        };
+        while bytes >= LONGEST_BYTES {
+            match register(start, bytes) {
+                Ok(()) => {
+                    self.0.registered_bytes.set(bytes);
+                    return bytes;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    bytes = bytes / 2 / LONGEST_BYTES * LONGEST_BYTES;
+                }
+                // No matter of size: less would be refused as well.
+                Err(_) => break,
+            }
+        }
+        0
+    }
+
+    /// Its length.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.region.as_ref().map_or(0, Region::bytes)
     }
 
     /// Whether huge pages were asked for and not refused.
@@ -228,7 +257,10 @@ impl Buf {
 
     /// Whether they are in memory that the ring has registered.
     pub(super) fn is_registered(&self) -> bool {
-        matches!(&self.home, Home::Arena { arena, .. } if arena.0.registered.get())
+        match &self.home {
+            Home::Arena { arena, page } => page * PAGE_BYTES + self.bytes <= arena.0.registered_bytes.get(),
+            Home::Heap { .. } => false,
+        }
     }
 }
 
@@ -261,8 +293,6 @@ impl Drop for Buf {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -325,6 +355,42 @@ mod tests {
             // One page, or a huge one where the kernel gives these unasked.
             assert!(resident_pages(&region) >= 1);
         }
+    }
+
+    fn refuses(most: usize) -> impl FnMut(NonNull<u8>, usize) -> io::Result<()> {
+        move |_, bytes| {
+            if bytes <= most {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::ENOMEM))
+            }
+        }
+    }
+
+    /// Registration was all or nothing: where 8 MiB may be locked, as is usual, a region of 10 MiB was not registered at all.
+    #[test]
+    fn as_much_is_registered_as_the_limit_on_locked_memory_lets() {
+        const MIB: usize = 1 << 20;
+        for (most, registered) in [
+            (10 * MIB, 10 * MIB),
+            (8 * MIB, 5 * MIB),
+            (3 * MIB, 2 * MIB),
+            (MIB, MIB),
+            (MIB - 1, 0),
+        ] {
+            let arena = Arena::new(10 * MIB);
+            assert_eq!(arena.register_most(refuses(most)), registered, "of {most}");
+            let bufs: Vec<Buf> = (0..10).map(|_| arena.take(MIB)).collect();
+            let ones = bufs.iter().filter(|buf| buf.is_registered()).count();
+            assert_eq!(ones, registered / MIB, "the first ones are");
+        }
+        let arena = Arena::new(10 * MIB);
+        let mut asked = 0;
+        let never = arena.register_most(|_, _| {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+        });
+        assert_eq!((never, asked), (0, 1), "less would not help");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::super::cores::{CoreThread, Ended, StartOptions, start_threads};
+use super::super::cores::{CoreThread, Ended, StartOptions, raise_memlock_limit, start_threads};
 use super::super::scheduler::Scheduler;
 use super::UringIo;
 use super::ability::{Ability, Setup};
@@ -54,13 +54,17 @@ fn best(depth: usize) -> Wanted {
     }
 }
 
-/// What this kernel offers to a core, found by making a small ring and giving it back. It registers no memory.
+/// What this kernel offers to a core, found by making a small ring, with the memory that a core has by default, and giving it
+/// back.
 ///
 /// # Errors
 /// Why no core can run here: the kernel is too old, or keeps rings from this process.
 pub fn probe() -> io::Result<Ability> {
     const DEPTH: usize = 8;
-    let (_ring, ability) = InFlight::new(best(DEPTH), Arena::new(0))?;
+    // As the cores will, so that what is said of locked memory is what the first of them gets.
+    raise_memlock_limit();
+    let arena = Arena::new(StartOptions::default().io_memory_bytes);
+    let (_ring, ability) = InFlight::new(best(DEPTH), arena)?;
     Ok(ability)
 }
 
