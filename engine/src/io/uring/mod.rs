@@ -66,6 +66,7 @@ pub use ability::{Ability, Setup};
 pub use file::{ReadBuf, UringFile, WriteBuf};
 pub use inbox::RecvBuf;
 pub use net::{UringListener, UringStream};
+pub(crate) use run::start_told;
 pub use run::{probe, start};
 
 /// The machine as one core sees it. Made by [`start`], one for each core; `!Send`.

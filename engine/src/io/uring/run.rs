@@ -42,7 +42,25 @@ where
     F: Fn(usize, UringIo) -> M + Send + Sync + 'static,
     M: Future<Output = ()> + 'static,
 {
-    start_wanted(cores, options, best(options.ring_depth), main)
+    start_wanted(cores, options, best(options.ring_depth), main, |_, _| {})
+}
+
+/// As [`start`]; and when a core's `main` has ended without a panic, its tasks were dropped and what they had begun was waited
+/// for, `ended` is called on its thread with its index and whether all of it has ended.
+///
+/// # Errors
+/// As there.
+pub(crate) fn start_told<F, M>(
+    cores: &[usize],
+    options: StartOptions,
+    main: F,
+    ended: impl Fn(usize, bool) + Send + Sync + 'static,
+) -> io::Result<Vec<CoreThread>>
+where
+    F: Fn(usize, UringIo) -> M + Send + Sync + 'static,
+    M: Future<Output = ()> + 'static,
+{
+    start_wanted(cores, options, best(options.ring_depth), main, ended)
 }
 
 fn best(depth: usize) -> Wanted {
@@ -74,6 +92,7 @@ pub(super) fn start_wanted<F, M>(
     options: StartOptions,
     wanted: Wanted,
     main: F,
+    ended: impl Fn(usize, bool) + Send + Sync + 'static,
 ) -> io::Result<Vec<CoreThread>>
 where
     F: Fn(usize, UringIo) -> M + Send + Sync + 'static,
@@ -83,6 +102,7 @@ where
         cores,
         move |core| make(core, options, wanted),
         move |index, reactor| run_core(index, options, reactor, &main),
+        ended,
     )
 }
 
