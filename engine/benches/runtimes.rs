@@ -1,9 +1,15 @@
-//! The runtimes side by side with what the kernel itself can do, in one run: random reads of 4 KiB at several depths
-//! against a plain ring, and messages between two cores against two threads and an eventfd.
+//! The runtimes side by side with what the kernel itself can do, in one run:
 //!
-//! `cargo bench -p corelane --bench runtimes`; `CORELANE_BENCH_DIR` says where the file is made (1 GiB, removed at the end),
-//! `CORELANE_BENCH_SECONDS` how long each measurement takes. Contenders take turns, [`ROUNDS`] times, so that a slow moment
-//! of the machine hits all of them; the median round is told, with the latencies of all.
+//! - `reads`: random reads of 4 KiB at several depths, against a plain ring.
+//! - `groups`: durable writes of 64 callers, against a plain ring that writes groups of the same sizes.
+//! - `messages`: messages between two cores that sleep, look or work, one and 64 at a time, against two threads with an
+//!   eventfd and two plain rings.
+//! - `beside`: the foreground beside a background that wants the whole core and the device.
+//!
+//! `cargo bench -p corelane --bench runtimes`. `CORELANE_BENCH_ONLY` names those to measure, with commas between;
+//! `CORELANE_BENCH_SECONDS` is how long each measurement takes; `CORELANE_BENCH_DIR` says where files are made (1 GiB, removed
+//! at the end); `CORELANE_BENCH_JSON` names a file that everything is stored in, with its histograms. Contenders take turns,
+//! [`ROUNDS`] times, so that a slow moment of the machine hits all of them; the median round is told, with the latencies of all.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,18 +19,29 @@
     reason = "a bench fails by panicking, computes with small figures, and measures from outside the seam"
 )]
 
+#[path = "runtimes/beside.rs"]
+mod beside;
+#[path = "runtimes/groups.rs"]
+mod groups;
 #[path = "runtimes/latencies.rs"]
 mod latencies;
 #[path = "runtimes/messages.rs"]
 mod messages;
 #[path = "runtimes/raw.rs"]
 mod raw;
+#[path = "runtimes/raw_writes.rs"]
+mod raw_writes;
 #[path = "runtimes/reads.rs"]
 mod reads;
+#[path = "runtimes/rings.rs"]
+mod rings;
+#[path = "runtimes/store.rs"]
+mod store;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +49,12 @@ use corelane::io::cores::{StartOptions, available_cores};
 use corelane::io::runtime::Runtime;
 use corelane::io::{Io, glommio, uring};
 
-use latencies::{Latencies, table};
+use beside::Background;
+use groups::Groups;
+use latencies::{Latencies, Row, table};
+use messages::Meanwhile;
+use rings::By;
+use store::Store;
 
 const ROUNDS: usize = 3;
 const FILE_BYTES: u64 = 1 << 30;
@@ -58,32 +80,133 @@ fn run_on(runtime: Runtime, cores: &[usize], spin_us: u64, job: impl Job) {
     }
 }
 
-/// Lets the contenders measure in turns, and tells of each its name, the median rate and all its latencies.
-fn in_turns(contenders: &[(&str, &dyn Fn() -> Latencies)]) -> Vec<(String, f64, Latencies)> {
-    let mut rates = vec![Vec::new(); contenders.len()];
-    let mut all: Vec<Latencies> = contenders.iter().map(|_| Latencies::default()).collect();
-    for _ in 0..ROUNDS {
-        for (place, (_, measure)) in contenders.iter().enumerate() {
-            let measured = measure();
-            rates[place].push(measured.rate());
-            all[place].add(measured);
-        }
-    }
-    let names = contenders.iter().map(|(name, _)| (*name).to_owned());
-    names
-        .zip(rates)
-        .zip(all)
-        .map(|((name, mut rates), latencies)| {
-            rates.sort_by(f64::total_cmp);
-            (name, rates[rates.len() / 2], latencies)
-        })
-        .collect()
+/// Who measures, and how.
+type Contender<'a> = (&'a str, &'a dyn Fn() -> Latencies);
+
+/// The run: how long each measurement takes, where files are, and what was measured.
+struct Run {
+    length: Duration,
+    dir: PathBuf,
+    file: PathBuf,
+    store: Store,
 }
 
-fn test_file() -> (tempfile::TempDir, PathBuf) {
-    let dir = std::env::var("CORELANE_BENCH_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").to_owned());
-    let dir = tempfile::tempdir_in(dir).unwrap();
-    let path = dir.path().join("file");
+impl Run {
+    /// Lets the contenders measure in turns, and tells of each the median rate and all its latencies.
+    fn in_turns(&mut self, title: &str, contenders: &[Contender<'_>]) {
+        let mut rates = vec![Vec::new(); contenders.len()];
+        let mut all: Vec<Latencies> = contenders.iter().map(|_| Latencies::default()).collect();
+        for _ in 0..ROUNDS {
+            for (place, (_, measure)) in contenders.iter().enumerate() {
+                let measured = measure();
+                rates[place].push(measured.rate());
+                all[place].add(measured);
+            }
+        }
+        let names = contenders.iter().map(|(name, _)| (*name).to_owned());
+        let rows = names.zip(rates).zip(all).map(|((name, mut rates), all)| {
+            rates.sort_by(f64::total_cmp);
+            let rate = rates[rates.len() / 2];
+            Row { name, rate, all }
+        });
+        let rows: Vec<Row> = rows.collect();
+        table(title, &rows);
+        self.store.add(title, &rows);
+    }
+
+    fn reads(&mut self) {
+        let (path, length) = (self.file.clone(), self.length);
+        for depth in [1, 32, 128] {
+            let on = |runtime| reads::reads(runtime, &path, depth, length);
+            self.in_turns(
+                &format!("random reads of 4 KiB, depth {depth}"),
+                &[
+                    ("plain ring", &|| raw::reads(&path, depth, length)),
+                    ("uring", &|| on(Runtime::Uring)),
+                    ("glommio", &|| on(Runtime::Glommio)),
+                ],
+            );
+        }
+    }
+
+    fn groups(&mut self) {
+        let (dir, length) = (self.dir.clone(), self.length);
+        for runtime in [Runtime::Uring, Runtime::Glommio] {
+            // The plain loop comes first, and needs groups of an engine that ran before: this once it is not measured.
+            let (_, first) = groups::engine(runtime, &dir, length);
+            println!("\ngroups: {}", first.words());
+            let sizes: RefCell<Groups> = RefCell::new(first);
+            let engine = || {
+                let (measured, groups) = groups::engine(runtime, &dir, length);
+                sizes.replace(groups);
+                measured
+            };
+            self.in_turns(
+                &format!("durable writes of 64 callers, {runtime}"),
+                &[
+                    ("plain ring, same groups", &|| {
+                        raw_writes::groups(&dir, &sizes.borrow(), length)
+                    }),
+                    ("engine", &engine),
+                ],
+            );
+        }
+    }
+
+    fn messages(&mut self) {
+        let (cores, length) = (available_cores(), self.length);
+        let pair = [cores[0], cores[cores.len() - 1]];
+        for (what, meanwhile) in [
+            ("asleep", Meanwhile::Sleep),
+            ("that look for 20 us", Meanwhile::Look(20)),
+            ("at work", Meanwhile::Work),
+        ] {
+            for batch in [1, 64] {
+                let on = |runtime| messages::there_and_back(runtime, &pair, meanwhile, batch, length);
+                self.in_turns(
+                    &format!("{batch} messages there and back, between cores {what}"),
+                    &[
+                        ("eventfd, 2 threads", &|| messages::eventfd(length)),
+                        ("2 rings, eventfd", &|| rings::there_and_back(By::Eventfd, length)),
+                        ("2 rings, message", &|| rings::there_and_back(By::Message, length)),
+                        ("uring", &|| on(Runtime::Uring)),
+                        ("glommio", &|| on(Runtime::Glommio)),
+                    ],
+                );
+            }
+        }
+    }
+
+    fn beside(&mut self) {
+        use Background::{Computes, ComputesAndReads, Nothing};
+        let (path, length) = (self.file.clone(), self.length);
+        for runtime in [Runtime::Uring, Runtime::Glommio] {
+            let cached = |background| beside::cached_reads(runtime, &path, background, length);
+            let device = |background| beside::device_reads(runtime, &path, background, length);
+            self.in_turns(
+                &format!("a read of 4 KiB from memory every 100 us, {runtime}"),
+                &[
+                    ("alone", &|| cached(Nothing)),
+                    ("beside computing", &|| cached(Computes)),
+                    ("beside computing and long reads", &|| cached(ComputesAndReads)),
+                ],
+            );
+            self.in_turns(
+                &format!("reads of 4 KiB from the device, one at a time, {runtime}"),
+                &[
+                    ("plain ring alone", &|| raw::reads(&path, 1, length)),
+                    ("alone", &|| device(Nothing)),
+                    ("beside computing", &|| device(Computes)),
+                    ("beside computing and long reads", &|| device(ComputesAndReads)),
+                ],
+            );
+        }
+    }
+}
+
+/// A file of random bytes in `dir`.
+fn test_file(dir: &Path) -> PathBuf {
+    let path = dir.join("file");
     let mut file = std::fs::File::create(&path).unwrap();
     let mut state = 1_u64;
     let mut piece = vec![0; 1 << 20];
@@ -97,42 +220,39 @@ fn test_file() -> (tempfile::TempDir, PathBuf) {
         file.write_all(&piece).unwrap();
     }
     file.sync_all().unwrap();
-    (dir, path)
+    path
 }
 
 fn main() {
-    let seconds = std::env::var("CORELANE_BENCH_SECONDS");
-    let length = Duration::from_secs_f64(seconds.map_or(2.0, |text| text.parse().unwrap()));
-    let cores = available_cores();
-    println!(
-        "{}",
-        uring::probe().map_or_else(|e| e.to_string(), |ability| ability.to_string())
-    );
-    let (_dir, path) = test_file();
-    for depth in [1, 32, 128] {
-        let measured = in_turns(&[
-            ("plain ring", &|| raw::reads(&path, depth, length)),
-            ("uring", &|| reads::reads(Runtime::Uring, &path, depth, length)),
-            ("glommio", &|| {
-                reads::reads(Runtime::Glommio, &path, depth, length)
-            }),
-        ]);
-        table(&format!("random reads of 4 KiB, depth {depth}"), &measured);
+    let seconds = std::env::var("CORELANE_BENCH_SECONDS").map_or(2.0, |text| text.parse().unwrap());
+    let only = std::env::var("CORELANE_BENCH_ONLY").unwrap_or_default();
+    let wanted = |what: &str| only.is_empty() || only.split(',').any(|word| word == what);
+    let runtime = uring::probe().map_or_else(|e| e.to_string(), |ability| ability.to_string());
+    println!("{runtime}");
+    let dir = std::env::var("CORELANE_BENCH_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").to_owned());
+    let dir = tempfile::tempdir_in(dir).unwrap();
+    let needs_file = wanted("reads") || wanted("beside");
+    let mut run = Run {
+        length: Duration::from_secs_f64(seconds),
+        file: if needs_file {
+            test_file(dir.path())
+        } else {
+            PathBuf::new()
+        },
+        dir: dir.path().to_owned(),
+        store: Store::new(&runtime, seconds),
+    };
+    if wanted("reads") {
+        run.reads();
     }
-    let pair = [cores[0], cores[cores.len() - 1]];
-    for (spin_us, batch) in [(0, 1), (20, 1), (0, 64), (20, 64)] {
-        let measured = in_turns(&[
-            ("eventfd, 2 threads", &|| messages::eventfd(length)),
-            ("uring", &|| {
-                messages::there_and_back(Runtime::Uring, &pair, spin_us, batch, length)
-            }),
-            ("glommio", &|| {
-                messages::there_and_back(Runtime::Glommio, &pair, spin_us, batch, length)
-            }),
-        ]);
-        table(
-            &format!("{batch} messages there and back, spin {spin_us} us"),
-            &measured,
-        );
+    if wanted("groups") {
+        run.groups();
     }
+    if wanted("messages") {
+        run.messages();
+    }
+    if wanted("beside") {
+        run.beside();
+    }
+    run.store.write();
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use corelane::ErrorKind;
 use corelane::api::{Core, Db, Runtime, Service};
-use corelane::io::Io;
+use corelane::io::{Class, Io};
 use corelane_testing::on_each_runtime;
 
 /// No core panics.
@@ -246,5 +246,55 @@ fn the_last_handle_may_be_dropped_on_a_core_of_its_own_database() {
         };
         assert_eq!(again.blocking().get(b"key").unwrap(), Some(b"value".to_vec()));
         again.blocking().close().unwrap();
+    });
+}
+
+/// What a look at the lock found, by a task of a core that had closed.
+type Seen = Arc<Mutex<Option<Option<ErrorKind>>>>;
+
+/// Leaves a task on its core that tries to open the database as it is dropped.
+#[derive(Clone)]
+struct LooksAtTheLock(std::path::PathBuf, Runtime, Seen);
+
+impl Service for LooksAtTheLock {
+    async fn run<I: Io>(self, core: Core<I>) {
+        core.io().spawn(Class::Maintenance, async move {
+            let _looks = LooksWhenDropped(self);
+            std::future::pending::<()>().await;
+        });
+        core.closing().await;
+    }
+}
+
+struct LooksWhenDropped(LooksAtTheLock);
+
+impl Drop for LooksWhenDropped {
+    fn drop(&mut self) {
+        let LooksAtTheLock(path, runtime, seen) = self.0.clone();
+        // On another thread, for this one is a core that must not wait for a database.
+        let looked = std::thread::spawn(move || {
+            let second = Db::builder(path).cores(vec![1]).runtime(runtime).open_blocking();
+            second.err().map(|error| error.kind())
+        });
+        *seen.lock().unwrap() = Some(looked.join().unwrap());
+    }
+}
+
+/// A core gave its part of the lock back when its shards were closed. Its last tasks were dropped after that, and what they had
+/// asked of the device went on: a second opener was let in beside it.
+#[test]
+fn r12_the_lock_is_held_until_a_core_has_dropped_its_last_task() {
+    on_each_runtime(|runtime| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = dir.path().join("db");
+        let seen = Seen::default();
+        let service = LooksAtTheLock(path.clone(), runtime, Arc::clone(&seen));
+        let builder = Db::builder(&path).cores(vec![0]).runtime(runtime);
+        let db = builder.service(service).open_blocking().unwrap();
+        db.blocking().put(b"key", b"value").unwrap();
+        db.blocking().close().unwrap();
+        assert_eq!(*seen.lock().unwrap(), Some(Some(ErrorKind::Locked)));
+        let again = Db::builder(&path).cores(vec![0]).runtime(runtime);
+        again.open_blocking().unwrap().blocking().close().unwrap();
     });
 }

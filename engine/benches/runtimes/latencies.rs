@@ -3,47 +3,89 @@
 use std::time::Duration;
 
 /// The times that operations took, and how long all of them took together.
-#[derive(Default)]
 pub struct Latencies {
     /// In nanoseconds.
     pub each: Vec<u32>,
+    /// Operations that each of these times was for: the messages of a batch.
+    pub operations: u32,
     pub took: Duration,
     /// Processor time of the threads at work.
     pub cpu: Duration,
+    /// Time that the background beside them had of their core.
+    pub background: Duration,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self {
+            each: Vec::new(),
+            operations: 1,
+            took: Duration::ZERO,
+            cpu: Duration::ZERO,
+            background: Duration::ZERO,
+        }
+    }
+}
+
+/// A contender's name, the rate of its median round, and the latencies of all its rounds.
+pub struct Row {
+    pub name: String,
+    pub rate: f64,
+    pub all: Latencies,
 }
 
 impl Latencies {
+    /// Operations in all.
+    pub fn count(&self) -> u64 {
+        self.each.len() as u64 * u64::from(self.operations)
+    }
+
     /// Operations a second.
     pub fn rate(&self) -> f64 {
-        self.each.len() as f64 / self.took.as_secs_f64()
+        self.count() as f64 / self.took.as_secs_f64()
     }
 
     pub fn add(&mut self, other: Self) {
         self.each.extend(other.each);
+        self.operations = other.operations;
         self.took += other.took;
         self.cpu += other.cpu;
+        self.background += other.background;
     }
 
-    fn us(&mut self, per_mille: usize) -> f64 {
-        self.each.sort_unstable();
-        f64::from(self.each[(self.each.len() - 1) * per_mille / 1000]) / 1000.0
+    /// Processor time of one operation.
+    pub fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.count() as f64
+    }
+
+    /// The background's part of the core, from 0 to 1.
+    pub fn background_share(&self) -> f64 {
+        self.background.as_secs_f64() / self.took.as_secs_f64()
     }
 }
 
-/// Prints a table; the first row is what the others are compared with.
-pub fn table(title: &str, rows: &[(String, f64, Latencies)]) {
+/// The `per_mille`th of a thousand parts of sorted times, in microseconds.
+pub fn percentile_us(sorted: &[u32], per_mille: usize) -> f64 {
+    f64::from(sorted[(sorted.len() - 1) * per_mille / 1000]) / 1000.0
+}
+
+/// Prints a table; the first row is what the others are compared with. Percentiles are of what was timed, a batch where
+/// there are batches; the rate and the last two columns are of single operations.
+pub fn table(title: &str, rows: &[Row]) {
     println!("\n{title}\n");
-    println!(
-        "| | /s | of the first | p50 us | p99 us | p99.9 us | CPU us each |\n|---|---|---|---|---|---|---|"
-    );
-    let first = rows[0].1;
-    for (name, rate, latencies) in rows {
-        let mut all = Latencies::default();
-        all.each.clone_from(&latencies.each);
-        let cpu = latencies.cpu.as_secs_f64() * 1e6 / latencies.each.len() as f64;
-        let percent = rate / first * 100.0;
-        let [p50, p99, p999] = [500, 990, 999].map(|per_mille| all.us(per_mille));
-        println!("| {name} | {rate:.0} | {percent:.1} % | {p50:.1} | {p99:.1} | {p999:.1} | {cpu:.2} |");
+    println!("| | /s | of the first | p50 us | p99 us | p99.9 us | us each | CPU us each | background |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let first = rows[0].rate;
+    for Row { name, rate, all } in rows {
+        let mut sorted = all.each.clone();
+        sorted.sort_unstable();
+        let [p50, p99, p999] = [500, 990, 999].map(|per_mille| percentile_us(&sorted, per_mille));
+        let (percent, each) = (rate / first * 100.0, 1e6 / rate);
+        let (cpu, background) = (all.cpu_us(), all.background_share() * 100.0);
+        println!(
+            "| {name} | {rate:.0} | {percent:.1} % | {p50:.1} | {p99:.1} | {p999:.1} | {each:.2} | {cpu:.2} | \
+             {background:.0} % |"
+        );
     }
 }
 

@@ -1,20 +1,43 @@
-//! Messages to another core and back, one batch at a time, so that the other side sleeps or looks in between.
+//! Messages to another core and back, one batch at a time, so that the other side sleeps, looks or works in between.
 
 use std::future::Future;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use corelane::io::Io;
 use corelane::io::mailbox::{Receiver, Sender, mailbox};
 use corelane::io::runtime::Runtime;
+use corelane::io::{Class, Io};
 
 use crate::latencies::{Latencies, thread_cpu};
 use crate::{Job, run_on};
 
 type End = (Sender<u64>, Receiver<u64>);
 
+/// What the cores do while they wait for a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// They sleep.
+    Sleep,
+    /// They look for this many microseconds, then sleep.
+    Look(u64),
+    /// They work on something else, in steps of a microsecond.
+    Work,
+}
+
+/// Steps of a microsecond for as long as its core runs.
+async fn work<I: Io>(io: I) {
+    loop {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(1) {
+            std::hint::spin_loop();
+        }
+        io.yield_now().await;
+    }
+}
+
 struct PingPong {
+    works: bool,
     ends: [Mutex<Option<End>>; 2],
     batch: u64,
     length: Duration,
@@ -22,9 +45,12 @@ struct PingPong {
 }
 
 impl Job for PingPong {
-    fn run<I: Io>(self: Arc<Self>, core: usize, _io: I) -> impl Future<Output = ()> + 'static {
+    fn run<I: Io>(self: Arc<Self>, core: usize, io: I) -> impl Future<Output = ()> + 'static {
         let (sender, mut receiver) = self.ends[core].lock().unwrap().take().unwrap();
         let (batch, length, measured) = (self.batch, self.length, Arc::clone(&self.measured));
+        if self.works {
+            io.spawn(Class::Compaction, work(io.clone()));
+        }
         async move {
             let mut got = Vec::new();
             if core == 1 {
@@ -52,25 +78,32 @@ impl Job for PingPong {
             }
             *measured.lock().unwrap() = Latencies {
                 each,
+                operations: batch as u32,
                 took: start.elapsed(),
                 cpu: thread_cpu() - cpu,
+                ..Latencies::default()
             };
         }
     }
 }
 
-/// A batch of messages to the second core, which sends them back; for `length`.
+/// A batch of messages to the second core, which sends them back; for `length`. A message there and back is one operation.
 pub fn there_and_back(
     runtime: Runtime,
     cores: &[usize; 2],
-    spin_us: u64,
+    meanwhile: Meanwhile,
     batch: u64,
     length: Duration,
 ) -> Latencies {
+    let spin_us = match meanwhile {
+        Meanwhile::Look(spin_us) => spin_us,
+        Meanwhile::Sleep | Meanwhile::Work => 0,
+    };
     let (to_second, second) = mailbox(1024);
     let (to_first, first) = mailbox(1024);
     let measured = Arc::default();
     let job = PingPong {
+        works: meanwhile == Meanwhile::Work,
         ends: [
             Mutex::new(Some((to_second, first))),
             Mutex::new(Some((to_first, second))),
@@ -121,6 +154,7 @@ pub fn eventfd(length: Duration) -> Latencies {
             each,
             took: start.elapsed(),
             cpu: thread_cpu() - cpu,
+            ..Latencies::default()
         }
     });
     let measured = measuring.join().unwrap();

@@ -12,8 +12,9 @@ use crate::FILE_BYTES;
 use crate::latencies::{Latencies, thread_cpu};
 use crate::reads::next_page;
 
+/// A page that direct I/O takes.
 #[repr(C, align(4096))]
-struct Page([u8; 4096]);
+pub struct Page(pub [u8; 4096]);
 
 /// Reads random pages, `depth` at a time, for `length`, on a thread pinned to the first core.
 pub fn reads(path: &Path, depth: usize, length: Duration) -> Latencies {
@@ -73,5 +74,6 @@ fn read_for(path: &Path, depth: usize, length: Duration) -> Latencies {
         each,
         took: start.elapsed(),
         cpu: thread_cpu() - cpu,
+        ..Latencies::default()
     }
 }

@@ -64,6 +64,7 @@ impl Job for Reads {
                 each: each.take(),
                 took: start.elapsed(),
                 cpu: thread_cpu() - cpu,
+                ..Latencies::default()
             };
             file.close().await.unwrap();
         }

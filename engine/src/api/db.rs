@@ -523,18 +523,18 @@ impl Inner {
             self.launch.leave_alone();
             return Ok(());
         }
-        let mut panicked = None;
+        let mut failed = None;
         for (core, thread) in threads.into_iter().enumerate() {
-            if let Err(panic) = thread.join() {
-                self.launch.core_ended(core, panic.settled);
-                panicked = panicked.or(Some(panic.text));
+            if let Err(failure) = thread.join() {
+                self.launch.core_ended(core, failure.settled);
+                failed = failed.or(Some(failure.text));
             }
         }
-        if let Some(text) = panicked {
+        if let Some(text) = failed {
             return Err(Error::new(
                 ErrorKind::Poisoned,
                 "closing the database",
-                format!("a core panicked: {text}"),
+                format!("a core failed: {text}"),
             ));
         }
         self.launch.take_close_error().map_or(Ok(()), Err)

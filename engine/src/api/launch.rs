@@ -6,10 +6,10 @@
 //! 3. Each core reads its shards, in parallel. Only when all shards of all cores could be read does any core write: a
 //!    database that one shard keeps from opening is left as it was (R11, R13). Then each core starts its shards, reports,
 //!    starts its service and serves its mailbox.
-//! 4. On close each core ends its service, finishes what it has begun, closes its shards, gives its part of the lock back
-//!    and reports, so that the lock is free once no core can write any more. A core that panics leaves its part where it
-//!    lies, in [`Launch`]: the device may still be at work for it. Whoever has waited for the end of its thread, the rings
-//!    and all, gives it back ([`Launch::core_ended`]).
+//! 4. On close each core ends its service, finishes what it has begun, closes its shards and reports. Its part of the lock
+//!    lies in [`Launch`] until its thread has dropped every task and the device is done with what they had begun, so that the
+//!    lock is free once no core can write any more: then the thread gives it back, or, where it panicked, whoever has waited
+//!    for its end ([`Launch::core_ended`]). A seat that somebody runs on executors of their own gives it back by itself.
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -277,6 +277,8 @@ pub struct CoreSeat {
     mailbox: Receiver<Job>,
     role: Role,
     ready: oneshot::Sender<Result<()>>,
+    /// The core's thread gives its part of the lock back.
+    leaves_lock: bool,
     /// Dropped when the core has closed.
     on_closed: oneshot::Sender<()>,
 }
@@ -327,6 +329,7 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
             mailbox,
             role,
             ready,
+            leaves_lock: false,
             on_closed,
         });
     }
@@ -334,6 +337,16 @@ pub fn launch(path: &Path, options: Options) -> Result<(Db, Vec<CoreSeat>)> {
 }
 
 impl CoreSeat {
+    /// What all seats share.
+    pub(super) fn launch(&self) -> Arc<Launch> {
+        Arc::clone(&self.launch)
+    }
+
+    /// Leaves the core's part of the lock to its thread, which gives it back by [`Launch::core_ended`].
+    pub(super) fn leave_lock(&mut self) {
+        self.leaves_lock = true;
+    }
+
     /// Runs this core's part from open to close.
     pub async fn run<I: Io, S: Service>(self, io: I, service: S) {
         self.run_serving(io, serving(service)).await;
@@ -347,6 +360,7 @@ impl CoreSeat {
             mailbox,
             role,
             ready,
+            leaves_lock,
             on_closed,
         } = self;
         let (found, vote) = match role {
@@ -372,9 +386,11 @@ impl CoreSeat {
         if let Err(error) = outcome {
             launch.note_close_error(error);
         }
-        // Whoever is told that this core has closed must find the lock given back by it.
         drop(found);
-        drop(launch.take_lock_part(index));
+        if !leaves_lock {
+            // Whoever is told that this core has closed must find the lock given back by it.
+            drop(launch.take_lock_part(index));
+        }
         drop(on_closed);
     }
 }

@@ -5,15 +5,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::core::{Core, Service};
-use super::launch::CoreSeat;
+use super::launch::{CoreSeat, Launch};
 use crate::io::Io;
 use crate::io::cores::{CoreThread, StartOptions};
-use crate::io::glommio::{GlommioIo, start as start_on_glommio};
+use crate::io::glommio::{GlommioIo, start_told as start_on_glommio};
 use crate::io::runtime::Runtime;
-use crate::io::uring::{UringIo, start as start_on_uring};
+use crate::io::uring::{UringIo, start_told as start_on_uring};
 
 /// What a service does on one core.
 pub(super) type Serving<I> = Box<dyn FnOnce(Core<I>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -41,7 +41,8 @@ impl<I: Io> Parts<I> {
     }
 }
 
-/// Starts each seat on its core of `cores`, with `service` beside it.
+/// Starts each seat on its core of `cores`, with `service` beside it. A core's part of the lock is given back when the core
+/// has ended: its seat is done, its tasks were dropped, and the device is done with what they had begun.
 ///
 /// # Errors
 /// That a core could not be started; none is left running then.
@@ -49,29 +50,45 @@ pub(super) fn start<S: Service>(
     runtime: Runtime,
     cores: &[usize],
     options: StartOptions,
-    seats: Vec<CoreSeat>,
+    mut seats: Vec<CoreSeat>,
     service: &S,
 ) -> io::Result<Vec<CoreThread>> {
+    let Some(launch) = seats.first().map(CoreSeat::launch) else {
+        return Ok(Vec::new());
+    };
+    for seat in &mut seats {
+        seat.leave_lock();
+    }
     match runtime {
-        Runtime::Uring => on_uring(cores, options, Parts::new(seats, service)),
-        Runtime::Glommio | Runtime::Auto => on_glommio(cores, options, Parts::new(seats, service)),
+        Runtime::Uring => on_uring(cores, options, Parts::new(seats, service), launch),
+        Runtime::Glommio | Runtime::Auto => on_glommio(cores, options, Parts::new(seats, service), launch),
     }
 }
 
-fn on_uring(cores: &[usize], options: StartOptions, parts: Parts<UringIo>) -> io::Result<Vec<CoreThread>> {
-    start_on_uring(cores, options, move |core, io| {
+fn on_uring(
+    cores: &[usize],
+    options: StartOptions,
+    parts: Parts<UringIo>,
+    launch: Arc<Launch>,
+) -> io::Result<Vec<CoreThread>> {
+    let main = move |core, io| {
         let (seat, serving) = parts.take(core);
         seat.run_serving(io, serving)
-    })
+    };
+    let ended = move |core, settled| launch.core_ended(core, settled);
+    start_on_uring(cores, options, main, ended)
 }
 
 fn on_glommio(
     cores: &[usize],
     options: StartOptions,
     parts: Parts<GlommioIo>,
+    launch: Arc<Launch>,
 ) -> io::Result<Vec<CoreThread>> {
-    start_on_glommio(cores, options, move |core, io| {
+    let main = move |core, io| {
         let (seat, serving) = parts.take(core);
         seat.run_serving(io, serving)
-    })
+    };
+    let ended = move |core, settled| launch.core_ended(core, settled);
+    start_on_glommio(cores, options, main, ended)
 }

@@ -72,10 +72,10 @@ pub struct CoreThread {
     settled: Arc<AtomicBool>,
 }
 
-/// The end of an executor by a panic.
+/// The end of an executor by a panic, or with file operations under way.
 #[derive(Debug)]
-pub struct CorePanic {
-    /// What the panic said.
+pub struct CoreFailure {
+    /// What the panic said, or what is under way.
     pub text: String,
     /// Whether every file operation it had begun has ended. If not, one may still reach the disk.
     pub settled: bool,
@@ -87,20 +87,29 @@ impl CoreThread {
         self.thread.thread().id() == std::thread::current().id()
     }
 
-    /// Waits until the executor's `main` has ended.
+    /// Waits until the executor's `main` has ended, and what was begun there with it.
     ///
     /// # Errors
-    /// The panic that ended a task of this executor, and with it the executor.
-    pub fn join(self) -> Result<(), CorePanic> {
-        self.thread.join().map_err(|panic| CorePanic {
-            text: match panic.downcast::<String>() {
-                Ok(text) => *text,
-                Err(panic) => panic
-                    .downcast_ref::<&str>()
-                    .map_or("a panic without text".to_owned(), |t| (*t).to_owned()),
-            },
-            settled: self.settled.load(Ordering::SeqCst),
-        })
+    /// The panic that ended a task of this executor, and with it the executor; or that file operations did not end.
+    pub fn join(self) -> Result<(), CoreFailure> {
+        let joined = self.thread.join();
+        let settled = self.settled.load(Ordering::SeqCst);
+        let text = match joined {
+            Ok(()) if settled => return Ok(()),
+            Ok(()) => "file operations that it had begun were still under way long after its end".to_owned(),
+            Err(panic) => format!("it panicked: {}", panic_text(panic)),
+        };
+        Err(CoreFailure { text, settled })
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .map_or("a panic without text".to_owned(), |text| (*text).to_owned()),
     }
 }
 
@@ -113,14 +122,16 @@ pub(in crate::io) struct Ended {
 }
 
 /// Starts a thread named `corelane-<core>` for each of `cores`. `make` makes its executor there, given the core; when all
-/// are made, `run` runs each, given its index in `cores`.
+/// are made, `run` runs each, given its index in `cores`. When one has ended without a panic, `ended` is told there which, and
+/// whether all that it had begun has ended.
 pub(in crate::io) fn start_threads<E: 'static>(
     cores: &[usize],
     make: impl Fn(usize) -> io::Result<E> + Send + Sync + 'static,
     run: impl Fn(usize, E) -> Ended + Send + Sync + 'static,
+    ended: impl Fn(usize, bool) + Send + Sync + 'static,
 ) -> io::Result<Vec<CoreThread>> {
     let memlock = raise_memlock_limit();
-    let calls = Arc::new((make, run));
+    let calls = Arc::new((make, run, ended));
     let mut starting = Vec::new();
     let mut failure = None;
     for (index, &core) in cores.iter().enumerate() {
@@ -169,10 +180,11 @@ struct Starting {
     settled: Arc<AtomicBool>,
 }
 
-fn begin<E, M, R>(index: usize, core: usize, calls: Arc<(M, R)>) -> io::Result<Starting>
+fn begin<E, M, R, T>(index: usize, core: usize, calls: Arc<(M, R, T)>) -> io::Result<Starting>
 where
     M: Fn(usize) -> io::Result<E> + Send + Sync + 'static,
     R: Fn(usize, E) -> Ended + Send + Sync + 'static,
+    T: Fn(usize, bool) + Send + Sync + 'static,
 {
     let (say_made, made) = mpsc::channel();
     let (go, wait_go) = mpsc::channel();
@@ -188,8 +200,9 @@ where
             if say_made.send(Ok(())).is_ok() && wait_go.recv().is_ok() {
                 let ended = (calls.1)(index, executor);
                 settles.store(ended.settled, Ordering::SeqCst);
-                if let Some(panic) = ended.panic {
-                    resume_unwind(panic);
+                match ended.panic {
+                    Some(panic) => resume_unwind(panic),
+                    None => (calls.2)(index, ended.settled),
                 }
             }
         })?;
@@ -207,4 +220,38 @@ fn start_error(core: usize, memlock: Option<u64>, error: &io::Error) -> io::Erro
         error.kind(),
         format!("starting an executor on core {core} (locked memory: {limit}): {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// An executor that ended with operations under way, and without a panic, was joined as if nothing were left: whoever had
+    /// waited for it gave the database's lock back.
+    #[test]
+    fn whoever_waits_for_an_executor_learns_that_it_left_something_under_way() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        let threads = start_threads(
+            &[0, 1],
+            |_| Ok(()),
+            |index, ()| Ended {
+                settled: index == 0,
+                panic: None,
+            },
+            move |index, settled| tells.lock().unwrap().push((index, settled)),
+        );
+        let ends: Vec<_> = threads.unwrap().into_iter().map(CoreThread::join).collect();
+        assert!(ends[0].is_ok(), "{ends:?}");
+        let failure = ends[1].as_ref().expect_err("something is under way");
+        assert!(
+            !failure.settled && failure.text.contains("under way"),
+            "{failure:?}"
+        );
+        let mut told = told.lock().unwrap();
+        told.sort_unstable();
+        assert_eq!(*told, [(0, true), (1, false)]);
+    }
 }

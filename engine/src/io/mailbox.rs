@@ -11,6 +11,9 @@
 //! receiver  set `asleep`         SeqCst fence    read the queue   (and stay awake if it is not empty)
 //! ```
 //!
+//! A sender first wakes and then says that the receiver is woken (`nap.rs`), so that no sender's message waits for another
+//! sender, which the kernel may have stopped before its waking was done.
+//!
 //! The two fences are in one total order. If the sender's comes first, the receiver reads the message; if the
 //! receiver's comes first, the sender reads `asleep` and wakes it. Both may happen, and then one wake-up is spurious.
 //!
@@ -25,12 +28,14 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll};
 
-use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
 use event_listener::{Event, EventListener, IntoNotification, Listener};
+
+use super::nap::Nap;
+use super::waker_slot::WakerSlot;
 
 /// Messages are taken.
 const OPEN: u8 = 0;
@@ -43,22 +48,23 @@ struct Shared<T> {
     queue: ArrayQueue<T>,
     state: AtomicU8,
     /// The receiver found the queue empty and waits for a ring.
-    asleep: AtomicBool,
-    receiver: AtomicWaker,
+    asleep: Nap,
+    receiver: WakerSlot,
     senders: AtomicUsize,
     /// Senders waiting for room.
     room: Event,
 }
 
 impl<T> Shared<T> {
-    /// Wakes the receiver if it sleeps; whoever clears `asleep` does it, so a burst of senders wakes it once.
+    /// Wakes the receiver if it sleeps and nobody has done it yet, so a burst of senders wakes it once.
     fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.state.load(Ordering::Relaxed) == GONE {
             self.drop_queued();
         }
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
+        if let Some(sleep) = self.asleep.to_end() {
             self.receiver.wake();
+            self.asleep.woken(sleep);
         }
     }
 
@@ -76,8 +82,8 @@ pub fn mailbox<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(capacity),
         state: AtomicU8::new(OPEN),
-        asleep: AtomicBool::new(false),
-        receiver: AtomicWaker::new(),
+        asleep: Nap::default(),
+        receiver: WakerSlot::default(),
         senders: AtomicUsize::new(1),
         room: Event::new(),
     });
@@ -248,15 +254,15 @@ impl<T: Send> Receiver<T> {
 
     fn poll_batch(&mut self, cx: &Context<'_>, out: &mut Vec<T>, max: usize) -> Poll<usize> {
         let shared = &*self.0;
-        shared.asleep.store(false, Ordering::Relaxed);
+        shared.asleep.end();
         if let Some(taken) = self.take(out, max) {
             return Poll::Ready(taken);
         }
         shared.receiver.register(cx.waker());
-        shared.asleep.store(true, Ordering::Relaxed);
+        shared.asleep.begin();
         fence(Ordering::SeqCst);
         if let Some(taken) = self.take(out, max) {
-            shared.asleep.store(false, Ordering::Relaxed);
+            shared.asleep.end();
             return Poll::Ready(taken);
         }
         Poll::Pending
@@ -313,8 +319,8 @@ impl<T: Send> Drop for Receiver<T> {
         self.0.drop_queued();
         self.0.room.notify(usize::MAX);
         // An executor that has ended must not be woken, nor kept alive by its task's waker.
-        self.0.asleep.store(false, Ordering::Release);
-        drop(self.0.receiver.take());
+        self.0.asleep.end();
+        self.0.receiver.clear();
     }
 }
 
@@ -457,6 +463,53 @@ mod tests {
             "a receiver that is awake is not rung"
         );
         assert_eq!(poll_once(&mut receiver, &count), Poll::Ready(1));
+    }
+
+    /// The first to wake says when it has begun, and goes on when it is told.
+    struct Stopped {
+        begun: mpsc::Sender<()>,
+        go_on: std::sync::Mutex<mpsc::Receiver<()>>,
+        wakes: AtomicUsize,
+    }
+
+    impl Wake for Stopped {
+        fn wake(self: Arc<Self>) {
+            if self.wakes.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.begun.send(()).expect("the test waits");
+                self.go_on.lock().unwrap().recv().expect("the test goes on");
+            }
+        }
+    }
+
+    /// A sender that the kernel stopped between having said that the receiver was woken, and waking it, let the messages of
+    /// all who came after it lie until it ran again.
+    #[test]
+    fn a_sender_stopped_while_it_wakes_keeps_no_other_from_waking() {
+        within_a_minute(|| {
+            let (sender, mut receiver) = mailbox(4);
+            let ((begun, wait_begun), (tell, go_on)) = (mpsc::channel(), mpsc::channel());
+            let stopped = Arc::new(Stopped {
+                begun,
+                go_on: std::sync::Mutex::new(go_on),
+                wakes: AtomicUsize::new(0),
+            });
+            let waker = Waker::from(Arc::clone(&stopped));
+            let polled = receiver.poll_batch(&Context::from_waker(&waker), &mut Vec::new(), 4);
+            assert!(polled.is_pending());
+            let first = sender.clone();
+            let thread = thread::spawn(move || first.try_send(1));
+            wait_begun.recv().unwrap();
+            sender.try_send(2).unwrap();
+            assert_eq!(
+                stopped.wakes.load(Ordering::SeqCst),
+                2,
+                "the second woke it itself"
+            );
+            tell.send(()).unwrap();
+            thread.join().unwrap().unwrap();
+            sender.try_send(3).unwrap();
+            assert_eq!(stopped.wakes.load(Ordering::SeqCst), 2, "by now it is woken");
+        });
     }
 
     #[test]

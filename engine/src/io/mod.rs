@@ -29,10 +29,12 @@ pub mod glommio;
 mod held;
 pub mod mailbox;
 mod names;
+mod nap;
 pub mod runtime;
 mod scheduler;
 pub mod sim;
 pub mod uring;
+mod waker_slot;
 
 pub use held::Held;
 

@@ -10,9 +10,7 @@
 //! ones are: it saves nothing up. (As Linux's CFS and Seastar's task queues do.)
 //!
 //! **Waking.** A waker puts its task into the ready queue, at most once until the task is polled. On the task's own
-//! thread that is a plain queue; from any other it is a lock-free one, and the runtime is woken for it. Before [`run`]
-//! says that it has nothing to do it leaves its waker for other threads and then looks at their queue once more, so
-//! one of the two sees the other.
+//! thread that is a plain queue; from any other it is a lock-free one, and the runtime is woken for it ([`Outer`]).
 //!
 //! **Ending.** When the main future is done, every other task is dropped, on this thread, whatever it waits for. So it is
 //! when a task panics, which ends the scheduler: whoever waits for one of its tasks learns that it is gone.
@@ -113,12 +111,39 @@ impl Fairness {
     }
 }
 
+/// How other threads wake the runtime.
+enum Outer {
+    /// By the waker that is left here when there is nothing to do; whoever comes first takes it. Before the scheduler says
+    /// that it has nothing to do it leaves its waker and then looks at the other threads' queue once more, so one of the
+    /// two sees the other.
+    Left(AtomicWaker),
+    /// By a waker that all of them have, at any time: it forgets no wake-up, and knows by itself who sleeps.
+    Known(Waker),
+}
+
+impl Outer {
+    /// Wakes the runtime for a task that is in the queue now.
+    fn wake(&self) {
+        match self {
+            Self::Left(waker) => waker.wake(),
+            Self::Known(waker) => waker.wake_by_ref(),
+        }
+    }
+
+    /// Wakes the runtime for a task that another thread is about to put into the queue, or has put there. That thread may
+    /// have been stopped in the middle of waking the runtime, and where the waker is known nobody needs to wait for it.
+    fn wake_too(&self) {
+        if let Self::Known(waker) = self {
+            waker.wake_by_ref();
+        }
+    }
+}
+
 /// What other threads see of a scheduler.
 struct Outside {
     /// Tasks woken from other threads; each is in it at most once, so it is bounded by their number.
     woken: SegQueue<Arc<TaskWaker>>,
-    /// The runtime's waker, left here when there was nothing to do.
-    runtime: AtomicWaker,
+    runtime: Outer,
 }
 
 /// Wakes one task.
@@ -138,18 +163,23 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
+        let was_queued = self.queued.swap(true, Ordering::AcqRel);
         // Without a thread-local any more, this thread is ending and no scheduler runs on it.
         let at_home = HERE.try_with(|here| match &*here.borrow() {
             Some(inner) if inner.id == self.scheduler => {
-                inner.make_ready(Arc::clone(self));
+                if !was_queued {
+                    inner.make_ready(Arc::clone(self));
+                }
                 true
             }
             _ => false,
         });
-        if at_home != Ok(true) {
+        if at_home == Ok(true) {
+            return;
+        }
+        if was_queued {
+            self.outside.runtime.wake_too();
+        } else {
             self.outside.woken.push(Arc::clone(self));
             self.outside.runtime.wake();
         }
@@ -177,6 +207,8 @@ struct Inner {
     free_slots: RefCell<Vec<usize>>,
     /// When the task that runs now began to.
     began: Cell<Instant>,
+    /// The class of the task that runs now, or ran last.
+    class: Cell<Class>,
     /// Tasks run now, so a ready one needs no waking of the runtime.
     running: Cell<bool>,
     /// The runtime's waker, for wake-ups on its own thread.
@@ -198,19 +230,30 @@ fn now() -> Instant {
 impl Scheduler {
     /// A scheduler whose tasks are asked to stop after `slice`.
     pub(in crate::io) fn new(slice: Duration) -> Self {
+        Self::woken_by(slice, Outer::Left(AtomicWaker::new()))
+    }
+
+    /// The same on a runtime whose waker is known beforehand. Other threads use it at any time and several at once; each that
+    /// returns from it must have made sure that the runtime polls again.
+    pub(in crate::io) fn with_waker(slice: Duration, runtime: Waker) -> Self {
+        Self::woken_by(slice, Outer::Known(runtime))
+    }
+
+    fn woken_by(slice: Duration, runtime: Outer) -> Self {
         static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
         Self(Rc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             slice,
             outside: Arc::new(Outside {
                 woken: SegQueue::new(),
-                runtime: AtomicWaker::new(),
+                runtime,
             }),
             fairness: RefCell::new(Fairness::new()),
             ready: Default::default(),
             tasks: RefCell::default(),
             free_slots: RefCell::default(),
             began: Cell::new(now()),
+            class: Cell::new(Class::Foreground),
             running: Cell::new(false),
             runtime: RefCell::new(None),
         }))
@@ -376,7 +419,9 @@ impl Inner {
             self.take_woken();
             let ready = std::array::from_fn(|place| !self.ready[place].borrow().is_empty());
             let Some(place) = self.fairness.borrow_mut().pick(ready) else {
-                self.outside.runtime.register(cx.waker());
+                if let Outer::Left(place) = &self.outside.runtime {
+                    place.register(cx.waker());
+                }
                 if self.outside.woken.is_empty() {
                     break Poll::Pending;
                 }
@@ -388,6 +433,7 @@ impl Inner {
             }
             most_urgent = place;
             self.began.set(time);
+            self.class.set(Class::ALL[place]);
             self.poll_next(place);
             let after = now();
             self.fairness.borrow_mut().charge(place, after - time);
@@ -452,9 +498,22 @@ impl Inner {
         }
         self.ready.iter().for_each(|ready| ready.borrow_mut().clear());
         while self.outside.woken.pop().is_some() {}
-        drop(self.outside.runtime.take());
+        if let Outer::Left(place) = &self.outside.runtime {
+            drop(place.take());
+        }
         drop(self.runtime.take());
     }
+}
+
+/// The class of the task that runs on this thread: what it asks for is asked for by that class. What no task asks for is the
+/// foreground's.
+pub(in crate::io) fn running_class() -> Class {
+    let class = HERE.try_with(|here| {
+        let running = here.borrow();
+        let running = running.as_ref().filter(|inner| inner.running.get());
+        running.map_or(Class::Foreground, |inner| inner.class.get())
+    });
+    class.unwrap_or(Class::Foreground)
 }
 
 /// Goes to the end of its class's queue once.
@@ -656,6 +715,55 @@ mod tests {
                 thread.join().unwrap();
             }
         });
+    }
+
+    /// The runtime's waker: its first caller is stopped until the test lets it go on.
+    struct Stopped {
+        first: std::sync::Barrier,
+        wakes: AtomicUsize,
+    }
+
+    impl Wake for Stopped {
+        fn wake(self: Arc<Self>) {
+            if self.wakes.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.first.wait();
+                self.first.wait();
+            }
+        }
+    }
+
+    /// A thread that was stopped while it woke the runtime had marked its task as woken: whoever woke the same task meanwhile
+    /// relied on it, and the task lay there until the first thread ran again.
+    #[test]
+    fn a_thread_stopped_while_it_wakes_keeps_no_other_from_waking() {
+        let stopped = Arc::new(Stopped {
+            first: std::sync::Barrier::new(2),
+            wakes: AtomicUsize::new(0),
+        });
+        let scheduler = Scheduler::with_waker(MS, Waker::from(Arc::clone(&stopped)));
+        let waker = Rc::new(RefCell::new(None));
+        let leaves = Rc::clone(&waker);
+        run(&scheduler, async move {
+            poll_fn(|cx| {
+                *leaves.borrow_mut() = Some(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+        });
+        let waker: Waker = waker.take().expect("the task has run");
+        let first = waker.clone();
+        let thread = std::thread::Builder::new()
+            .spawn(move || first.wake())
+            .expect("a thread starts");
+        stopped.first.wait();
+        waker.wake();
+        assert_eq!(
+            stopped.wakes.load(Ordering::SeqCst),
+            2,
+            "the second woke it itself"
+        );
+        stopped.first.wait();
+        thread.join().expect("no panic");
     }
 
     #[test]

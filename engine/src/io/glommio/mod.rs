@@ -44,6 +44,7 @@ pub(in crate::io) use device::unnamed_file;
 pub use file::{GlommioFile, ReadBuf, WriteBuf};
 pub use net::{GlommioListener, GlommioStream, RecvBuf};
 pub use run::start;
+pub(crate) use run::start_told;
 
 /// The machine as one glommio executor sees it. Made by [`start`], one for each core; `!Send`.
 #[derive(Clone)]

@@ -55,10 +55,29 @@ where
     F: Fn(usize, GlommioIo) -> M + Send + Sync + 'static,
     M: Future<Output = ()> + 'static,
 {
+    start_told(cores, options, main, |_, _| {})
+}
+
+/// As [`start`]; and when a core's `main` has ended without a panic, its tasks were dropped and what they had begun was waited
+/// for, `ended` is called on its thread with its index and whether all of it has ended.
+///
+/// # Errors
+/// As there.
+pub(crate) fn start_told<F, M>(
+    cores: &[usize],
+    options: StartOptions,
+    main: F,
+    ended: impl Fn(usize, bool) + Send + Sync + 'static,
+) -> io::Result<Vec<CoreThread>>
+where
+    F: Fn(usize, GlommioIo) -> M + Send + Sync + 'static,
+    M: Future<Output = ()> + 'static,
+{
     start_threads(
         cores,
         move |core| make(core, options),
         move |index, executor| executor.run(run_core(index, options, &main)),
+        ended,
     )
 }
 

@@ -52,7 +52,9 @@ pub struct Ability {
     pub multishot_receive: bool,
     /// Files that may be registered, so that the kernel need not look them up: 0 for none.
     pub registered_files: u32,
-    /// Registered memory for file transfers in bytes: 0 for none.
+    /// Memory for file transfers in bytes: 0 for none.
+    pub memory_bytes: usize,
+    /// How much of it the kernel has registered; less than all where the limit on locked memory keeps the rest.
     pub registered_bytes: usize,
     /// Huge pages were asked for and not refused.
     pub huge_pages: bool,
@@ -67,12 +69,19 @@ impl fmt::Display for Ability {
             "single receives (multishot needs Linux 6.0)"
         };
         write!(f, ", {receive}, {} registered files", self.registered_files)?;
+        if self.memory_bytes == 0 {
+            return Ok(());
+        }
+        let (all, registered) = (self.memory_bytes / 1024, self.registered_bytes / 1024);
         let pages = if self.huge_pages { "huge" } else { "small" };
         write!(
             f,
-            ", {} KiB of registered memory in {pages} pages",
-            self.registered_bytes / 1024
-        )
+            ", {registered} of {all} KiB of memory registered, in {pages} pages"
+        )?;
+        if registered < all {
+            write!(f, " (the limit on locked memory keeps the rest)")?;
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +167,8 @@ mod tests {
             setup: Setup::DeferredWithArray,
             multishot_receive: true,
             registered_files: 1024,
-            registered_bytes: 10 << 20,
+            memory_bytes: 10 << 20,
+            registered_bytes: 5 << 20,
             huge_pages: false,
         };
         let text = ability.to_string();
@@ -167,8 +177,9 @@ mod tests {
             "deferred",
             "multishot receive",
             "1024 registered",
-            "10240 KiB",
+            "5120 of 10240 KiB",
             "small",
+            "locked memory",
         ] {
             assert!(text.contains(part), "{text:?} lacks {part:?}");
         }

@@ -1,7 +1,8 @@
 //! The ring and the operations under way on it, together: what makes handing addresses to the kernel safe.
 //!
 //! An operation goes into its slot first, its entry is made from there, and it leaves the slot only when its last completion
-//! has been taken. If the ring ends with operations under way, they are never freed ([`InFlight`]'s drop), because the kernel
+//! has been taken. Between the two it may wait for its class's room at the device (`depth.rs`), when the kernel does not know of
+//! it yet. If the ring ends with operations under way, they are never freed ([`InFlight`]'s drop), because the kernel
 //! may still write to what they hold.
 #![expect(
     unsafe_code,
@@ -15,9 +16,11 @@ use std::task::{Context, Poll};
 
 use io_uring::cqueue;
 
+use super::super::Class;
 use super::ability::{Ability, Setup, check, has_multishot_receive, kernel};
 use super::buffers::{BufferRing, RECV_BUFFERS};
 use super::completion::{Completion, Sink};
+use super::depth::Depth;
 use super::memory::Arena;
 use super::operation::{Operation, RECV_GROUP};
 use super::ring::{Ring, Wait};
@@ -48,6 +51,7 @@ pub(super) struct Wanted {
 pub(super) struct InFlight {
     ring: Ring,
     slots: Slots,
+    depth: Depth,
     /// `None` where the kernel has no multishot receive.
     buffers: Option<BufferRing>,
     /// Kept here so that it outlives the ring.
@@ -69,18 +73,14 @@ impl InFlight {
         } else {
             0
         };
-        let mut registered_bytes = 0;
-        if let Some((start, bytes)) = arena.region() {
+        let registered_bytes = arena.register_most(|start, bytes| {
             let vector = libc::iovec {
                 iov_base: start.as_ptr().cast(),
                 iov_len: bytes,
             };
             // SAFETY: the arena owns the region, and is kept beside the ring, declared after it and so dropped after it.
-            if unsafe { submitter.register_buffers(&[vector]) }.is_ok() {
-                arena.set_registered();
-                registered_bytes = bytes;
-            }
-        }
+            unsafe { submitter.register_buffers(&[vector]) }
+        });
         let buffers = BufferRing::new();
         let multishot_receive = wanted.multishot_receive
             && has_multishot_receive(&kernel)
@@ -94,26 +94,31 @@ impl InFlight {
             setup,
             multishot_receive,
             registered_files,
+            memory_bytes: arena.bytes(),
             registered_bytes,
             huge_pages: arena.has_huge_pages(),
         };
         let this = Self {
             ring,
             slots: Slots::default(),
+            depth: Depth::default(),
             buffers: multishot_receive.then_some(buffers),
             arena,
         };
         Ok((this, ability))
     }
 
-    /// Puts an operation into a slot and queues its entry.
-    pub(super) fn begin(&mut self, operation: Operation, awaited: bool) -> Key {
-        let key = self.slots.insert(operation, awaited);
-        self.queue(key);
+    /// Puts an operation of a task of `class` into a slot, and queues its entry unless its class must wait.
+    pub(super) fn begin(&mut self, operation: Operation, awaited: bool, class: Class) -> Key {
+        let class = operation.loads_device().then_some(class);
+        let key = self.slots.insert(operation, awaited, class);
+        if class.is_none_or(|class| self.depth.begin(class, key)) {
+            self.queue(key);
+        }
         key
     }
 
-    /// Queues the entry of an operation that has just been put into its slot.
+    /// Queues the entry of an operation that the kernel does not have yet.
     fn queue(&mut self, key: Key) {
         let entry = self.slots.operation(key).entry().user_data(key.user_data());
         // SAFETY: the entry points to what the operation owns behind pointers of its own, which moving the operation does not
@@ -136,6 +141,11 @@ impl InFlight {
                 missed.push(Key::from_user_data(target));
             }
             let over = !cqueue::more(entry.flags());
+            if let Some(class) = self.slots.class(key)
+                && let Some(next) = self.depth.end(class)
+            {
+                self.queue(next);
+            }
             let event = match self.slots.operation(key).sink().cloned() {
                 Some(sink) => {
                     let operation = over.then(|| self.slots.end(key));
@@ -191,15 +201,21 @@ impl InFlight {
         self.slots.poll(key, cx)
     }
 
-    /// See [`Slots::abandon`].
+    /// See [`Slots::abandon`]. What the kernel does not have yet it never gets.
     pub(super) fn abandon(&mut self, key: Key) -> Left {
+        if let Some(class) = self.slots.class(key)
+            && self.depth.leave(class, key)
+        {
+            return Left::NotBegun(self.slots.end(key));
+        }
         self.slots.abandon(key)
     }
 
     /// Asks that an operation end early, if it is still under way, and again until it has been found: it does end.
     pub(super) fn cancel(&mut self, key: Key) {
         if self.slots.is_under_way(key) {
-            self.begin(Operation::Cancel(key.user_data()), false);
+            // A cancellation asks nothing of the device, so it is of no class.
+            self.begin(Operation::Cancel(key.user_data()), false, Class::Foreground);
         }
     }
 
@@ -213,6 +229,12 @@ impl InFlight {
     /// Operations under way, or completed and not taken.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Operations that wait for their class's room at the device.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.depth.waiting()
     }
 
     /// Puts a file into the table of registered ones, or takes it out (`None`).
@@ -304,7 +326,7 @@ mod tests {
             fd: never.as_raw_fd(),
             sink: Rc::new(Nobody),
         };
-        let key = in_flight.slots.insert(waits, true);
+        let key = in_flight.slots.insert(waits, true, None);
         in_flight.cancel(key);
         in_flight.queue(key);
         let (mut scratch, mut events) = (Vec::new(), Vec::new());

@@ -1,19 +1,22 @@
 //! Memory that the kernel reads and writes for us: one region, and the buffers cut from it or from the heap.
 //!
-//! A core has one region for its files ([`Arena`]), which the ring may have registered: then the kernel keeps its pages at
-//! hand instead of looking each of them up for each transfer. Buffers that do not fit it come from the heap; they work as
-//! well, slower. A [`Buf`] owns its bytes alone, wherever they are, until it is dropped, and it never moves them: so one that
+//! A core has one region for its files ([`Arena`]), of which the ring may have registered the first part or all: then the
+//! kernel keeps its pages at hand instead of looking each of them up for each transfer. Buffers that do not fit the region come
+//! from the heap; they work as well, slower. A [`Buf`] owns its bytes alone, wherever they are, until it is dropped, and it never moves them: so one that
 //! is held by an operation may be given to the kernel by address.
 //!
-//! The region is 2 MiB aligned and the kernel is asked for huge pages, which it gives where it is allowed to
-//! (`transparent_hugepage` is `always` or `madvise`).
+//! Regions are mapped, not allocated: a page of theirs is there once it is used. The allocator would write zeros to all of
+//! them at the start. The arena is 2 MiB aligned and the kernel is asked for huge pages before it is used, which it gives
+//! where it is allowed to (`transparent_hugepage` is `always` or `madvise`). What is registered is used at once, because the
+//! kernel holds on to its pages.
 #![expect(
     unsafe_code,
     reason = "memory that is shared with the kernel is addressed by hand"
 )]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -21,24 +24,39 @@ use std::rc::Rc;
 use super::buddy::{Buddy, LONGEST_PAGES};
 use crate::types::PAGE_BYTES;
 
-/// What regions are aligned to, so that huge pages fit them.
+/// What the arena is aligned to, so that huge pages fit it.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Zeroed memory of its own, page-aligned at least, freed when it is dropped.
+/// The longest piece of the arena.
+const LONGEST_BYTES: usize = LONGEST_PAGES * PAGE_BYTES;
+
+/// Zeroed memory of its own, mapped and given back when it is dropped. Pages that nobody used take no room.
 pub(super) struct Region {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
 }
 
 impl Region {
-    /// `bytes` bytes, at a multiple of `alignment`, a power of two.
+    /// At least `bytes` bytes in whole pages, at a multiple of `alignment`, a power of two and whole pages too.
     pub(super) fn new(bytes: usize, alignment: usize) -> Self {
-        let layout = Layout::from_size_align(bytes, alignment).expect("a region has a sound size");
         assert!(bytes > 0, "a region is not empty");
-        // SAFETY: the layout's size is not zero, asserted above.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { start, layout }
+        assert!(
+            alignment.is_power_of_two() && alignment.is_multiple_of(PAGE_BYTES),
+            "a region is aligned to whole pages"
+        );
+        let bytes = bytes.next_multiple_of(PAGE_BYTES);
+        // So much that an aligned part of it is long enough; what is before and after goes back at once.
+        let mapped_bytes = bytes + alignment - PAGE_BYTES;
+        let mapped = map(mapped_bytes);
+        let before = mapped.addr().get().next_multiple_of(alignment) - mapped.addr().get();
+        // SAFETY: what was just mapped is `before` bytes and the region and what is left, all whole pages of ours that nobody
+        // has seen. The region's own part stays.
+        unsafe {
+            unmap(mapped, before);
+            let start = mapped.add(before);
+            unmap(start.add(bytes), mapped_bytes - before - bytes);
+            Self { start, bytes }
+        }
     }
 
     /// Its first byte. Whoever uses it keeps to the region's bytes, and shares them with nobody who does not expect it.
@@ -48,20 +66,71 @@ impl Region {
 
     /// Its length.
     pub(super) fn bytes(&self) -> usize {
-        self.layout.size()
+        self.bytes
     }
 
     /// Asks for huge pages; whether the kernel has heard of them.
     fn ask_for_huge_pages(&self) -> bool {
         // SAFETY: the range is this region's own. The advice changes how its pages are kept and not what is in them.
-        unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes(), libc::MADV_HUGEPAGE) == 0 }
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_HUGEPAGE) == 0 }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and given back only here.
+        unsafe { unmap(self.start, self.bytes) };
+    }
+}
+
+/// Private zeroed pages. Where there are none the process ends, as it does where the allocator has none.
+fn map(bytes: usize) -> NonNull<u8> {
+    let (access, kind) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: no address is given, so that the pages are where nothing was.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+    if start == libc::MAP_FAILED {
+        handle_alloc_error(layout(bytes));
+    }
+    NonNull::new(start.cast()).expect("the kernel maps nothing at zero unless it is asked to")
+}
+
+/// # Safety
+/// The pages were mapped by [`map`], and nobody uses them again.
+unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    if bytes > 0 {
+        // SAFETY: the caller's promise. It can only fail where a mapping would be cut in two and there are too many.
+        let _unmapped = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, PAGE_BYTES).expect("a buffer has a sound size")
+}
+
+/// One buffer from the allocator, zeroed: it comes and goes with a transfer, which is no time to change mappings.
+struct Piece {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Piece {
+    fn new(bytes: usize) -> Self {
+        let layout = layout(bytes);
+        assert!(bytes > 0, "a buffer is not empty");
+        // SAFETY: the layout's size is not zero, asserted above.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { start, bytes }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
         // SAFETY: allocated by `new` with this very layout, and freed only here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        unsafe { dealloc(self.start.as_ptr(), layout(self.bytes)) };
     }
 }
 
@@ -74,9 +143,9 @@ struct Shared {
     huge_pages: bool,
     pieces: RefCell<Buddy>,
     /// Buffers that are out, those from the heap included.
-    out: std::cell::Cell<usize>,
-    /// The ring has registered the region.
-    registered: std::cell::Cell<bool>,
+    out: Cell<usize>,
+    /// Bytes from the region's start on that the ring has registered.
+    registered_bytes: Cell<usize>,
 }
 
 impl Arena {
@@ -88,21 +157,46 @@ impl Arena {
             huge_pages: region.as_ref().is_some_and(Region::ask_for_huge_pages),
             region,
             pieces: RefCell::new(Buddy::new(pages)),
-            out: std::cell::Cell::new(0),
-            registered: std::cell::Cell::new(false),
+            out: Cell::new(0),
+            registered_bytes: Cell::new(0),
         }))
     }
 
-    /// Where it is, for the ring to register; `None` where it has no memory. It must outlive that ring, or what is under way
-    /// on it at least.
-    pub(super) fn region(&self) -> Option<(NonNull<u8>, usize)> {
+    /// Where it is; `None` where it has no memory. It must outlive a ring that has registered it, or what is under way there at
+    /// least.
+    fn region(&self) -> Option<(NonNull<u8>, usize)> {
         let region = self.0.region.as_ref()?;
         Some((region.start(), region.bytes()))
     }
 
-    /// Says that the ring has registered the region.
-    pub(super) fn set_registered(&self) {
-        self.0.registered.set(true);
+    /// Has the region registered by `register`, all of it or as much from its start as the kernel takes: half of it while the
+    /// limit on locked memory refuses, down to the longest piece. Returns how much it was.
+    pub(super) fn register_most(
+        &self,
+        mut register: impl FnMut(NonNull<u8>, usize) -> io::Result<()>,
+    ) -> usize {
+        let Some((start, mut bytes)) = self.region() else {
+            return 0;
+        };
+        while bytes >= LONGEST_BYTES {
+            match register(start, bytes) {
+                Ok(()) => {
+                    self.0.registered_bytes.set(bytes);
+                    return bytes;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    bytes = bytes / 2 / LONGEST_BYTES * LONGEST_BYTES;
+                }
+                // No matter of size: less would be refused as well.
+                Err(_) => break,
+            }
+        }
+        0
+    }
+
+    /// Its length.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.region.as_ref().map_or(0, Region::bytes)
     }
 
     /// Whether huge pages were asked for and not refused.
@@ -141,12 +235,12 @@ impl Arena {
                 home: Home::Arena { page },
             };
         }
-        let region = Region::new(bytes, PAGE_BYTES);
+        let piece = Piece::new(bytes);
         Buf {
-            start: region.start(),
+            start: piece.start,
             bytes,
             arena,
-            home: Home::Heap { _region: region },
+            home: Home::Heap { _piece: piece },
         }
     }
 }
@@ -154,7 +248,7 @@ impl Arena {
 /// Where a buffer's bytes are given back.
 enum Home {
     Arena { page: usize },
-    Heap { _region: Region },
+    Heap { _piece: Piece },
 }
 
 /// Bytes for one transfer, in whole pages, page-aligned. They stay where they are when it is moved.
@@ -174,7 +268,10 @@ impl Buf {
 
     /// Whether they are in memory that the ring has registered.
     pub(super) fn is_registered(&self) -> bool {
-        matches!(self.home, Home::Arena { .. }) && self.arena.0.registered.get()
+        match self.home {
+            Home::Arena { page } => page * PAGE_BYTES + self.bytes <= self.arena.0.registered_bytes.get(),
+            Home::Heap { .. } => false,
+        }
     }
 }
 
@@ -183,7 +280,7 @@ impl Deref for Buf {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: `bytes` bytes from `start` on are this buffer's alone: a piece that the allocator gives to nobody else
-        // before `drop`, or a region of its own. They were zeroed when the region was made. The kernel writes to them only
+        // before `drop`, or a region of its own. They were zeros when they were mapped or allocated. The kernel writes to them only
         // while an operation owns the buffer, and then nobody can call this.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
@@ -239,6 +336,76 @@ mod tests {
         drop(bufs);
         drop(elsewhere);
         assert_eq!((arena.free_pages(), arena.out()), (512, 0));
+    }
+
+    /// Pages of a region that the kernel has given room to.
+    fn resident_pages(region: &Region) -> usize {
+        let mut resident = vec![0_u8; region.bytes() / PAGE_BYTES];
+        // SAFETY: the range is the region's, whole pages, and there is a byte for each of them.
+        let asked = unsafe {
+            libc::mincore(
+                region.start().as_ptr().cast(),
+                region.bytes(),
+                resident.as_mut_ptr(),
+            )
+        };
+        assert_eq!(asked, 0, "{}", io::Error::last_os_error());
+        resident.iter().filter(|&&page| page & 1 == 1).count()
+    }
+
+    /// The allocator wrote zeros to the whole of a region as it was made: a core took 18 MiB before it had done anything.
+    #[test]
+    fn a_region_takes_no_room_before_it_is_used() {
+        for (bytes, alignment) in [
+            (8 << 20, PAGE_BYTES),
+            (10 << 20, HUGE_PAGE_BYTES),
+            (100, PAGE_BYTES),
+        ] {
+            let region = Region::new(bytes, alignment);
+            assert!(region.start().addr().get().is_multiple_of(alignment));
+            assert_eq!(region.bytes(), bytes.next_multiple_of(PAGE_BYTES));
+            assert_eq!(resident_pages(&region), 0, "{bytes} bytes");
+            // SAFETY: the region's last byte, which nobody else knows of.
+            unsafe { region.start().add(region.bytes() - 1).write(7) };
+            // One page, or a huge one where the kernel gives these unasked.
+            assert!(resident_pages(&region) >= 1);
+        }
+    }
+
+    fn refuses(most: usize) -> impl FnMut(NonNull<u8>, usize) -> io::Result<()> {
+        move |_, bytes| {
+            if bytes <= most {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(libc::ENOMEM))
+            }
+        }
+    }
+
+    /// Registration was all or nothing: where 8 MiB may be locked, as is usual, a region of 10 MiB was not registered at all.
+    #[test]
+    fn as_much_is_registered_as_the_limit_on_locked_memory_lets() {
+        const MIB: usize = 1 << 20;
+        for (most, registered) in [
+            (10 * MIB, 10 * MIB),
+            (8 * MIB, 5 * MIB),
+            (3 * MIB, 2 * MIB),
+            (MIB, MIB),
+            (MIB - 1, 0),
+        ] {
+            let arena = Arena::new(10 * MIB);
+            assert_eq!(arena.register_most(refuses(most)), registered, "of {most}");
+            let bufs: Vec<Buf> = (0..10).map(|_| arena.take(MIB)).collect();
+            let ones = bufs.iter().filter(|buf| buf.is_registered()).count();
+            assert_eq!(ones, registered / MIB, "the first ones are");
+        }
+        let arena = Arena::new(10 * MIB);
+        let mut asked = 0;
+        let never = arena.register_most(|_, _| {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+        });
+        assert_eq!((never, asked), (0, 1), "less would not help");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!      ├─ in_flight.rs   the ring and what is under way on it
 //!      │    ├─ ring.rs         entries in, completions out          ability.rs  what the kernel offers
 //!      │    ├─ slots.rs        operations until their last completion
+//!      │    ├─ depth.rs        how much of it the device has
 //!      │    ├─ operation.rs    what is asked of the kernel          message.rs  a batch to send
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
@@ -42,6 +43,7 @@ mod blocking;
 mod buddy;
 mod buffers;
 mod completion;
+mod depth;
 mod descriptor;
 mod file;
 mod in_flight;
@@ -65,6 +67,7 @@ pub use ability::{Ability, Setup};
 pub use file::{ReadBuf, UringFile, WriteBuf};
 pub use inbox::RecvBuf;
 pub use net::{UringListener, UringStream};
+pub(crate) use run::start_told;
 pub use run::{probe, start};
 
 /// The machine as one core sees it. Made by [`start`], one for each core; `!Send`.

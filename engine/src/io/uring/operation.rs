@@ -214,6 +214,18 @@ impl Operation {
         )
     }
 
+    /// Whether it asks the device for something that others may have to wait for.
+    pub(super) fn loads_device(&self) -> bool {
+        matches!(
+            self,
+            Self::Read { .. }
+                | Self::Write { .. }
+                | Self::SyncData(_)
+                | Self::SyncDir(_)
+                | Self::Allocate(..)
+        )
+    }
+
     /// Whether a completion's result is a descriptor.
     pub(super) fn opens(&self) -> bool {
         let accept = Stream::Accept;

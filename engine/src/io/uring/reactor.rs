@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use io_uring::cqueue;
 
-use super::super::{Held, clock};
+use super::super::{Held, clock, scheduler};
 use super::ability::Ability;
 use super::bell::Bell;
 use super::blocking::Blocking;
@@ -107,7 +107,8 @@ impl Reactor {
     }
 
     fn begin(&self, operation: Operation, awaited: bool) -> Key {
-        self.in_flight.borrow_mut().begin(operation, awaited)
+        let class = scheduler::running_class();
+        self.in_flight.borrow_mut().begin(operation, awaited, class)
     }
 
     /// Asks that an operation end early, if it is still under way.
@@ -123,6 +124,12 @@ impl Reactor {
     /// Receive buffers out of the ring, `None` where there is none.
     pub(super) fn lent_buffers(&self) -> Option<u16> {
         self.in_flight.borrow().lent()
+    }
+
+    /// Operations that wait for their class's room at the device.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.in_flight.borrow().waiting()
     }
 
     /// Puts a file into the kernel's table of registered ones.
@@ -342,6 +349,7 @@ impl Drop for Pending {
                 drop(completion);
                 drop(operation);
             }
+            Left::NotBegun(operation) => drop(operation),
             Left::UnderWay { endless: true } => self.reactor.cancel(key),
             Left::UnderWay { endless: false } => {}
         }
@@ -384,5 +392,5 @@ impl Drop for Sleep {
 /// Completes when the ring has been looked at once.
 pub(super) async fn visit_ring() {
     // The bell rings for it, so that the turn does not sleep.
-    super::super::scheduler::yield_now().await;
+    scheduler::yield_now().await;
 }

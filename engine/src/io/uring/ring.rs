@@ -4,13 +4,18 @@
 //! as the kernel knows these ([`Setup`]). The completion queue is [`COMPLETIONS_PER_ENTRY`] times longer than the submission
 //! queue, because an operation may stay under way long after its entry was taken and one may complete many times. What
 //! does not fit even there the kernel keeps until it is looked for.
+//!
+//! The ring's descriptor is registered with its thread, so that an entry into the kernel need not look it up and count it: one
+//! with an empty operation takes 745 ns instead of 877 at best, 1253 instead of 1302 at the median of 15 (machine busy with
+//! other work, Linux 6.18, 2026-11-21). Where the kernel refuses, entries go by the descriptor.
 #![expect(unsafe_code, reason = "entries hold addresses that the kernel follows")]
 
 use std::collections::VecDeque;
 use std::io;
+use std::ptr::NonNull;
 use std::time::Duration;
 
-use io_uring::{IoUring, Probe, cqueue, squeue, types};
+use io_uring::{IoUring, Probe, Submitter, cqueue, squeue, types};
 
 use super::ability::Setup;
 
@@ -22,7 +27,7 @@ const ENTRIES: std::ops::RangeInclusive<u32> = 8..=4096;
 
 /// See the module's head.
 pub(super) struct Ring {
-    ring: IoUring,
+    queues: Queues,
     /// Entries that found no place in the queue; the kernel had no memory to take those before them.
     waiting: VecDeque<squeue::Entry>,
 }
@@ -36,6 +41,47 @@ pub(super) enum Wait {
     AtMost(Duration),
     /// Until something has completed.
     Forever,
+}
+
+/// The two queues and the way into the kernel. The latter remembers the ring's registered number, and borrows the ring for as
+/// long: so the ring lies at a place of its own, which is given up last.
+struct Queues {
+    /// From a box; freed when this is dropped.
+    ring: NonNull<IoUring>,
+    submitter: Submitter<'static>,
+}
+
+impl Queues {
+    fn new(ring: IoUring) -> Self {
+        let ring = NonNull::from(Box::leak(Box::new(ring)));
+        // SAFETY: the ring is there until `drop`, and is used through shared references alone.
+        let mut submitter = unsafe { ring.as_ref() }.submitter();
+        // Refused where the thread has registered too many: the descriptor does as well.
+        let _registered = submitter.register_ring_fd().is_ok();
+        Self { ring, submitter }
+    }
+
+    /// The queue of entries.
+    fn submission(&mut self) -> squeue::SubmissionQueue<'_> {
+        // SAFETY: the ring is there as long as this is; there is no other such queue, for this one borrows all of it.
+        unsafe { self.ring.as_ref().submission_shared() }
+    }
+
+    /// The queue of completions.
+    fn completion(&mut self) -> cqueue::CompletionQueue<'_> {
+        // SAFETY: as above.
+        unsafe { self.ring.as_ref().completion_shared() }
+    }
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        // Before the ring: what is registered would keep it until the thread ends. It fails where nothing was.
+        let _unregistered = self.submitter.unregister_ring_fd().is_ok();
+        // SAFETY: leaked by `new` and given up only here. Queues borrow this, so that none is left; the submitter is not used
+        // again.
+        drop(unsafe { Box::from_raw(self.ring.as_ptr()) });
+    }
 }
 
 impl Ring {
@@ -65,7 +111,7 @@ impl Ring {
         // A child after a fork must not write into our queues.
         let ring = builder.dontfork().build(entries)?;
         Ok(Self {
-            ring,
+            queues: Queues::new(ring),
             waiting: VecDeque::new(),
         })
     }
@@ -73,13 +119,13 @@ impl Ring {
     /// Which operations the kernel has.
     pub(super) fn probe(&self) -> io::Result<Probe> {
         let mut probe = Probe::new();
-        self.ring.submitter().register_probe(&mut probe)?;
+        self.submitter().register_probe(&mut probe)?;
         Ok(probe)
     }
 
     /// To register files and buffers.
-    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
-        self.ring.submitter()
+    pub(super) fn submitter(&self) -> &Submitter<'_> {
+        &self.queues.submitter
     }
 
     /// Queues an entry, which the next [`Ring::enter`] hands over; a full queue is handed over at once.
@@ -90,17 +136,17 @@ impl Ring {
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
         if self.waiting.is_empty() {
             // SAFETY: the caller's promise.
-            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+            if unsafe { self.queues.submission().push(&entry) }.is_ok() {
                 return;
             }
         }
         self.waiting.push_back(entry);
-        let _later = self.ring.submit();
+        let _later = self.submitter().submit();
         self.queue_waiting();
     }
 
     fn queue_waiting(&mut self) {
-        let mut queue = self.ring.submission();
+        let mut queue = self.queues.submission();
         while let Some(entry) = self.waiting.front() {
             // SAFETY: its caller promised it to `push`.
             if unsafe { queue.push(entry) }.is_err() {
@@ -112,13 +158,13 @@ impl Ring {
 
     /// Whether there is anything for which the kernel must be entered: entries to hand over, or completions to run.
     pub(super) fn wants_enter(&mut self) -> bool {
-        let queue = self.ring.submission();
+        let queue = self.queues.submission();
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
     /// Whether there is anything to take, or to enter for.
     pub(super) fn has_work(&mut self) -> bool {
-        !self.ring.completion().is_empty() || self.wants_enter()
+        !self.queues.completion().is_empty() || self.wants_enter()
     }
 
     /// Hands over what is queued and waits.
@@ -128,12 +174,12 @@ impl Ring {
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.queue_waiting();
         let entered = match wait {
-            Wait::Not => self.ring.submit(),
-            Wait::Forever => self.ring.submit_and_wait(1),
+            Wait::Not => self.submitter().submit(),
+            Wait::Forever => self.submitter().submit_and_wait(1),
             Wait::AtMost(longest) => {
                 let longest = types::Timespec::from(longest);
                 let arguments = types::SubmitArgs::new().timespec(&longest);
-                self.ring.submitter().submit_with_args(1, &arguments)
+                self.submitter().submit_with_args(1, &arguments)
             }
         };
         match entered {
@@ -147,7 +193,7 @@ impl Ring {
 
     /// Moves what has completed to the end of `out`.
     pub(super) fn take(&mut self, out: &mut Vec<cqueue::Entry>) {
-        out.extend(self.ring.completion());
+        out.extend(self.queues.completion());
     }
 }
 
@@ -181,6 +227,19 @@ mod tests {
             assert!(seen.into_iter().eq(0..1000), "{setup:?}: each completes once");
             assert!(!ring.has_work());
         }
+    }
+
+    /// A ring that stayed registered would stay until its thread ends, and a thread can register sixteen.
+    #[test]
+    fn rings_come_and_go_on_one_thread_and_leave_nothing_registered() {
+        let mut made = 0;
+        for _ in 0..50 {
+            let mut ring = Ring::new(8, Setup::Cooperative).expect("a ring can be made");
+            made += usize::from(ring.queues.submitter.unregister_ring_fd().is_ok());
+            assert!(ring.queues.submitter.register_ring_fd().is_ok());
+            ring.enter(Wait::Not).expect("entering by its number");
+        }
+        assert_eq!(made, 50, "each was registered");
     }
 
     #[test]

@@ -11,10 +11,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::super::cores::{CoreThread, Ended, StartOptions, start_threads};
+use super::super::cores::{CoreThread, Ended, StartOptions, raise_memlock_limit, start_threads};
 use super::super::scheduler::Scheduler;
 use super::UringIo;
 use super::ability::{Ability, Setup};
@@ -41,7 +42,25 @@ where
     F: Fn(usize, UringIo) -> M + Send + Sync + 'static,
     M: Future<Output = ()> + 'static,
 {
-    start_wanted(cores, options, best(options.ring_depth), main)
+    start_wanted(cores, options, best(options.ring_depth), main, |_, _| {})
+}
+
+/// As [`start`]; and when a core's `main` has ended without a panic, its tasks were dropped and what they had begun was waited
+/// for, `ended` is called on its thread with its index and whether all of it has ended.
+///
+/// # Errors
+/// As there.
+pub(crate) fn start_told<F, M>(
+    cores: &[usize],
+    options: StartOptions,
+    main: F,
+    ended: impl Fn(usize, bool) + Send + Sync + 'static,
+) -> io::Result<Vec<CoreThread>>
+where
+    F: Fn(usize, UringIo) -> M + Send + Sync + 'static,
+    M: Future<Output = ()> + 'static,
+{
+    start_wanted(cores, options, best(options.ring_depth), main, ended)
 }
 
 fn best(depth: usize) -> Wanted {
@@ -53,13 +72,17 @@ fn best(depth: usize) -> Wanted {
     }
 }
 
-/// What this kernel offers to a core, found by making a small ring and giving it back. It registers no memory.
+/// What this kernel offers to a core, found by making a small ring, with the memory that a core has by default, and giving it
+/// back.
 ///
 /// # Errors
 /// Why no core can run here: the kernel is too old, or keeps rings from this process.
 pub fn probe() -> io::Result<Ability> {
     const DEPTH: usize = 8;
-    let (_ring, ability) = InFlight::new(best(DEPTH), Arena::new(0))?;
+    // As the cores will, so that what is said of locked memory is what the first of them gets.
+    raise_memlock_limit();
+    let arena = Arena::new(StartOptions::default().io_memory_bytes);
+    let (_ring, ability) = InFlight::new(best(DEPTH), arena)?;
     Ok(ability)
 }
 
@@ -69,6 +92,7 @@ pub(super) fn start_wanted<F, M>(
     options: StartOptions,
     wanted: Wanted,
     main: F,
+    ended: impl Fn(usize, bool) + Send + Sync + 'static,
 ) -> io::Result<Vec<CoreThread>>
 where
     F: Fn(usize, UringIo) -> M + Send + Sync + 'static,
@@ -78,6 +102,7 @@ where
         cores,
         move |core| make(core, options, wanted),
         move |index, reactor| run_core(index, options, reactor, &main),
+        ended,
     )
 }
 
@@ -102,7 +127,8 @@ where
     F: Fn(usize, UringIo) -> M,
     M: Future<Output = ()> + 'static,
 {
-    let scheduler = Scheduler::new(Duration::from_micros(options.slice_us));
+    let waker = Waker::from(Arc::clone(reactor.bell()));
+    let scheduler = Scheduler::with_waker(Duration::from_micros(options.slice_us), waker);
     let io = UringIo::new(scheduler.clone(), Rc::clone(&reactor));
     reactor.watch_bell();
     // The first panic is the one to tell; what it leaves is dropped where a second one does no harm.
@@ -129,7 +155,7 @@ fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 
 /// Runs the scheduler's future to its end, with turns of the reactor between its polls.
 fn drive(reactor: &Reactor, mut tasks: Pin<Box<dyn Future<Output = ()> + '_>>) {
-    let waker = Waker::from(std::sync::Arc::clone(reactor.bell()));
+    let waker = Waker::from(Arc::clone(reactor.bell()));
     let mut cx = Context::from_waker(&waker);
     loop {
         // Before the tasks are looked at: what rings from now on is for the next turn.

@@ -8,6 +8,7 @@
 
 use std::task::{Context, Poll, Waker};
 
+use super::super::Class;
 use super::completion::Completion;
 use super::operation::Operation;
 
@@ -46,6 +47,8 @@ enum State {
 struct Held {
     operation: Operation,
     state: State,
+    /// The class whose room at the device it counts against.
+    class: Option<Class>,
 }
 
 #[derive(Default)]
@@ -66,6 +69,8 @@ pub(super) enum Told {
 pub(super) enum Left {
     /// It was done, and both are to be dropped outside of any borrow.
     Done(Operation, Completion),
+    /// The kernel never had it, and it is to be dropped outside of any borrow.
+    NotBegun(Operation),
     /// It goes on, and may be cancelled.
     UnderWay {
         /// It would wait for others.
@@ -81,8 +86,9 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Puts an operation into a slot: one that is polled for, or one that nobody waits for.
-    pub(super) fn insert(&mut self, operation: Operation, awaited: bool) -> Key {
+    /// Puts an operation into a slot: one that is polled for, or one that nobody waits for; with the class that it counts
+    /// against.
+    pub(super) fn insert(&mut self, operation: Operation, awaited: bool, class: Option<Class>) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("memory ends before the numbers do")
@@ -96,6 +102,7 @@ impl Slots {
             } else {
                 State::Orphan
             },
+            class,
         });
         Key {
             index,
@@ -106,6 +113,11 @@ impl Slots {
     /// The operation in a slot.
     pub(super) fn operation(&mut self, key: Key) -> &mut Operation {
         &mut self.held(key).operation
+    }
+
+    /// The class that an operation counts against.
+    pub(super) fn class(&mut self, key: Key) -> Option<Class> {
+        self.held(key).class
     }
 
     /// Whether an operation is still under way: not over, and not completed and to be taken.
@@ -221,13 +233,13 @@ mod tests {
     #[test]
     fn a_slot_is_used_again_under_another_name() {
         let mut slots = Slots::default();
-        let first = slots.insert(Operation::Cancel(1), true);
+        let first = slots.insert(Operation::Cancel(1), true, None);
         assert!(matches!(slots.complete(first, done()), Told::Wake(None)));
         assert_eq!(slots.len(), 1, "kept until it is taken");
         assert!(!slots.is_under_way(first), "there is nothing left to cancel");
         let cx = Context::from_waker(Waker::noop());
         assert!(slots.poll(first, &cx).is_ready());
-        let second = slots.insert(Operation::Cancel(2), true);
+        let second = slots.insert(Operation::Cancel(2), true, None);
         assert_eq!((first.index, second.generation), (second.index, 1));
         assert!(!slots.is_under_way(first) && slots.is_under_way(second));
         assert_eq!(Key::from_user_data(second.user_data()), second);
@@ -236,7 +248,7 @@ mod tests {
     #[test]
     fn an_operation_outlives_whoever_waited_for_it() {
         let mut slots = Slots::default();
-        let key = slots.insert(Operation::Cancel(1), true);
+        let key = slots.insert(Operation::Cancel(1), true, None);
         assert!(matches!(slots.abandon(key), Left::UnderWay { endless: false }));
         assert_eq!(slots.len(), 1, "the kernel is not done with it");
         assert!(matches!(
@@ -249,7 +261,7 @@ mod tests {
     #[test]
     fn a_completion_that_is_not_taken_is_dropped_with_its_future() {
         let mut slots = Slots::default();
-        let key = slots.insert(Operation::Cancel(1), true);
+        let key = slots.insert(Operation::Cancel(1), true, None);
         let _nobody = slots.complete(key, done());
         assert!(matches!(slots.abandon(key), Left::Done(..)));
         assert_eq!(slots.len(), 0);

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
-use super::super::cores::{CorePanic, CoreThread, StartOptions, available_cores};
+use super::super::cores::{CoreFailure, CoreThread, StartOptions, available_cores};
 use super::super::mailbox::{Receiver, Sender, mailbox};
 use super::super::{File, Listener, Stream};
 use super::in_flight::Wanted;
@@ -39,7 +39,7 @@ const WANTED: Wanted = Wanted {
 };
 
 /// Waits for cores to end; one that hangs fails its test instead of hanging with it.
-fn ends_within_a_minute(threads: Vec<CoreThread>) -> Vec<Result<(), CorePanic>> {
+fn ends_within_a_minute(threads: Vec<CoreThread>) -> Vec<Result<(), CoreFailure>> {
     let (done, wait) = mpsc::channel();
     std::thread::spawn(move || {
         let ends: Vec<_> = threads.into_iter().map(CoreThread::join).collect();
@@ -67,13 +67,14 @@ fn on_core_as<M: Future<Output = ()> + 'static>(
     let dir = tempfile::tempdir().expect("a directory can be made");
     let path = dir.path().to_owned();
     let core = available_cores()[0];
-    let threads = run::start_wanted(&[core], options, wanted, move |_, io| {
+    let main = move |_, io: UringIo| {
         let test = test(io.clone(), path.clone());
         async move {
             test.await;
             nothing_is_held(&io).await;
         }
-    });
+    };
+    let threads = run::start_wanted(&[core], options, wanted, main, |_, _| {});
     join_within_a_minute(threads.expect("a core starts here"));
     dir
 }

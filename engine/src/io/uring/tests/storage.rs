@@ -106,6 +106,60 @@ fn r14_a_full_device_is_storage_full() {
     });
 }
 
+/// A merge that reads many inputs ahead had every read with the device at once: a foreground read waited behind all of them.
+/// Now its class has a few there and the rest waits, in whatever state the merge's future is; what is given up while it waits
+/// is gone.
+#[test]
+fn a_foreground_read_passes_the_backlog_of_a_merge() {
+    const READS: usize = 100;
+    on_core(|io, dir| async move {
+        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
+        write(&file, filled(&io, 64 * PAGE_BYTES, 8), 0).await;
+        let before = held(&io).operations;
+        let stop = Rc::new(Cell::new(false));
+        let (merge, stopped) = (file.clone(), Rc::clone(&stop));
+        io.spawn(Class::Compaction, async move {
+            let reads = (0..READS).map(|_| merge.read_at(0, 64 * PAGE_BYTES));
+            // As a merge does: it begins its reads, and looks at none of them for as long as it has other work.
+            let mut reads: Vec<_> = reads.map(Box::pin).collect();
+            for read in &mut reads {
+                assert!(futures_lite::future::poll_once(read).await.is_none());
+            }
+            while !stopped.get() {
+                futures_lite::future::yield_now().await;
+            }
+            for read in reads.drain(..READS / 2) {
+                assert_eq!(read.await.unwrap().len(), 64 * PAGE_BYTES);
+            }
+        });
+        while held(&io).operations < before + READS as u64 {
+            io.yield_now().await;
+        }
+        let waiting = io.0.reactor.waiting();
+        let mut read = Box::pin(file.read_at(0, PAGE_BYTES));
+        assert!(futures_lite::future::poll_once(&mut read).await.is_none());
+        assert!(waiting > READS / 2, "{waiting} of {READS} wait");
+        assert_eq!(io.0.reactor.waiting(), waiting, "the foreground does not");
+        assert_eq!(read.await.unwrap().len(), PAGE_BYTES);
+        while io.0.reactor.waiting() > 0 {
+            // Completions alone bring them on: the merge does not look.
+            io.sleep(Duration::from_micros(100)).await;
+        }
+        stop.set(true);
+        // Given up while it waits, and never asked of the device.
+        let given_up = file.clone();
+        io.spawn(Class::Maintenance, async move {
+            let mut reads: Vec<_> = (0..10)
+                .map(|_| Box::pin(given_up.read_at(0, PAGE_BYTES)))
+                .collect();
+            for read in &mut reads {
+                assert!(futures_lite::future::poll_once(read).await.is_none());
+            }
+        });
+        file.close().await.unwrap();
+    });
+}
+
 /// An open whose future is gone before its completion has opened a file that nobody knows of.
 #[test]
 fn an_open_that_nobody_waits_for_leaves_no_descriptor() {

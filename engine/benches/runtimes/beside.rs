@@ -1,0 +1,200 @@
+//! The foreground beside a background that wants the whole core: reads of 4 KiB that memory answers, asked by another core,
+//! and reads from the device, one at a time. The background's part of the core is told with them.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use corelane::io::cores::available_cores;
+use corelane::io::mailbox::{Receiver, mailbox};
+use corelane::io::runtime::Runtime;
+use corelane::io::{Class, File, Io, OpenOptions};
+use futures_util::future::join_all;
+
+use crate::latencies::{Latencies, thread_cpu};
+use crate::reads::next_page;
+use crate::{FILE_BYTES, Job, run_on};
+
+/// What the background does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    Nothing,
+    /// Computes whenever it is let.
+    Computes,
+    /// The same, and keeps many long reads asked for.
+    ComputesAndReads,
+}
+
+/// Long reads that the background keeps asked for, and their length.
+const READS: usize = 64;
+const READ_BYTES: usize = 256 << 10;
+/// The memory that is read from: more than the processor's caches hold.
+const CACHE_BYTES: usize = 64 << 20;
+/// Time between an answer and the next question, so that the background has something to take.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// Computes in slices, as a well-behaved task does, and adds up the time that it had. Ends with its core.
+async fn compute<I: Io>(io: I, ran: Rc<Cell<Duration>>) {
+    loop {
+        let begun = Instant::now();
+        while !io.should_yield() {
+            for _ in 0..100 {
+                std::hint::black_box(io.random_u64());
+            }
+        }
+        ran.set(ran.get() + begun.elapsed());
+        io.yield_now().await;
+    }
+}
+
+async fn read_for_ever<I: Io>(file: I::File, mut state: u64) {
+    loop {
+        let position = next_page(&mut state, FILE_BYTES - READ_BYTES as u64);
+        file.read_at(position, READ_BYTES).await.unwrap();
+    }
+}
+
+impl Background {
+    /// Begins it; what is returned adds up the time that it has of the core.
+    async fn begin<I: Io>(self, io: &I, path: &Path) -> Rc<Cell<Duration>> {
+        let ran = Rc::new(Cell::new(Duration::ZERO));
+        if self != Self::Nothing {
+            io.spawn(Class::Compaction, compute(io.clone(), Rc::clone(&ran)));
+        }
+        if self == Self::ComputesAndReads {
+            let file = io.open(path, OpenOptions::READ).await.unwrap();
+            let reads: Vec<_> = (1..=READS as u64)
+                .map(|seed| read_for_ever::<I>(file.clone(), seed))
+                .collect();
+            io.spawn(Class::Compaction, async move {
+                join_all(reads).await;
+            });
+        }
+        ran
+    }
+}
+
+struct DeviceReads {
+    path: PathBuf,
+    background: Background,
+    length: Duration,
+    measured: Arc<Mutex<Latencies>>,
+}
+
+impl Job for DeviceReads {
+    async fn run<I: Io>(self: Arc<Self>, _core: usize, io: I) {
+        let ran = self.background.begin(&io, &self.path).await;
+        let file = io.open(&self.path, OpenOptions::READ).await.unwrap();
+        let (mut state, mut each) = (7_u64, Vec::new());
+        let (cpu, start) = (thread_cpu(), Instant::now());
+        while start.elapsed() < self.length {
+            let begun = Instant::now();
+            let position = next_page(&mut state, FILE_BYTES);
+            file.read_at(position, 4096).await.unwrap();
+            each.push(begun.elapsed().as_nanos() as u32);
+        }
+        *self.measured.lock().unwrap() = Latencies {
+            each,
+            took: start.elapsed(),
+            cpu: thread_cpu() - cpu,
+            background: ran.get(),
+            ..Latencies::default()
+        };
+    }
+}
+
+/// Reads of a page from the device, one at a time.
+pub fn device_reads(runtime: Runtime, path: &Path, background: Background, length: Duration) -> Latencies {
+    let measured = Arc::default();
+    let job = DeviceReads {
+        path: path.to_owned(),
+        background,
+        length,
+        measured: Arc::clone(&measured),
+    };
+    run_on(runtime, &[available_cores()[0]], 0, job);
+    std::mem::take(&mut *measured.lock().unwrap())
+}
+
+struct CachedReads {
+    asked: Mutex<Option<Receiver<u64>>>,
+    /// Answers given.
+    answered: Arc<AtomicU64>,
+    path: PathBuf,
+    background: Background,
+    /// What the background had of the core, and the processor time of all.
+    spent: Arc<Mutex<(Duration, Duration)>>,
+}
+
+impl Job for CachedReads {
+    async fn run<I: Io>(self: Arc<Self>, _core: usize, io: I) {
+        let mut asked = self.asked.lock().unwrap().take().unwrap();
+        let memory = vec![7_u8; CACHE_BYTES];
+        let mut answer = vec![0_u8; 4096];
+        let ran = self.background.begin(&io, &self.path).await;
+        let mut batch = Vec::new();
+        asked.recv_batch(&mut batch, 1).await;
+        // The question before the first one that is measured: the core runs.
+        let (ran_before, cpu) = (ran.get(), thread_cpu());
+        self.answered.fetch_add(1, Ordering::Release);
+        batch.clear();
+        while asked.recv_batch(&mut batch, 64).await > 0 {
+            for position in batch.drain(..) {
+                answer.copy_from_slice(&memory[position as usize..][..4096]);
+                std::hint::black_box(&answer);
+                self.answered.fetch_add(1, Ordering::Release);
+            }
+        }
+        *self.spent.lock().unwrap() = (ran.get() - ran_before, thread_cpu() - cpu);
+    }
+}
+
+/// Reads of a page that memory answers, asked by a thread on the last core that looks for the answer without sleeping.
+pub fn cached_reads(runtime: Runtime, path: &Path, background: Background, length: Duration) -> Latencies {
+    let (ask, asked) = mailbox(64);
+    let (answered, spent) = (Arc::new(AtomicU64::new(0)), Arc::default());
+    let job = CachedReads {
+        asked: Mutex::new(Some(asked)),
+        answered: Arc::clone(&answered),
+        path: path.to_owned(),
+        background,
+        spent: Arc::clone(&spent),
+    };
+    let cores = available_cores();
+    let last = cores[cores.len() - 1];
+    let asking = std::thread::spawn(move || {
+        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: last }));
+        let (mut state, mut each) = (7_u64, Vec::new());
+        ask.try_send(0).unwrap();
+        while answered.load(Ordering::Acquire) == 0 {
+            std::hint::spin_loop();
+        }
+        let start = Instant::now();
+        while start.elapsed() < length {
+            let pause = Instant::now();
+            while pause.elapsed() < PAUSE {
+                std::hint::spin_loop();
+            }
+            let (begun, before) = (Instant::now(), answered.load(Ordering::Acquire));
+            ask.try_send(next_page(&mut state, CACHE_BYTES as u64)).unwrap();
+            while answered.load(Ordering::Acquire) == before {
+                std::hint::spin_loop();
+            }
+            each.push(begun.elapsed().as_nanos() as u32);
+        }
+        (each, start.elapsed())
+    });
+    run_on(runtime, &[cores[0]], 0, job);
+    let (each, took) = asking.join().unwrap();
+    let (background, cpu) = *spent.lock().unwrap();
+    Latencies {
+        each,
+        took,
+        cpu,
+        background,
+        ..Latencies::default()
+    }
+}
