@@ -128,11 +128,14 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "it is about real threads")]
     fn the_threads_give_way_to_the_shards() {
+        const LEAST_PRIORITY: i32 = 19;
+        let own = rustix::process::nice(0).unwrap();
+        let expected = (own + NICENESS).min(LEAST_PRIORITY);
         let _pool = Pool::start().unwrap();
         let began = Instant::now();
         loop {
             let found = niceness();
-            if found.len() >= THREADS && found.iter().all(|&nice| nice == NICENESS) {
+            if found.len() >= THREADS && found.iter().all(|&nice| nice == expected) {
                 return;
             }
             assert!(began.elapsed() < Duration::from_secs(30), "{found:?}");
