@@ -9,11 +9,14 @@
 )]
 
 use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use corelane::api::{Batch, Db, Durability, Options};
-use corelane::io::Io;
+use corelane::api::{Answer, Batch, Core, Db, Durability, Found, Look, LookFn, Op, Options, Service, launch};
 use corelane::io::sim::{OpKind, SimDisk, SimMachine, run};
-use corelane_testing::{open, small};
+use corelane::io::{Class, Io};
+use corelane_testing::{DIR, open, small};
 
 const KEYS: u32 = 6000;
 
@@ -288,6 +291,82 @@ fn huge_values_are_read_only_as_far_as_there_is_room_for_them() {
             together * 3 > one_by_one * 2,
             "together {together:?}, one by one {one_by_one:?}"
         );
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+/// What is looked at may be far longer than what is wanted of it: a look that finds no room for a value had it read first.
+#[test]
+fn a_value_that_a_look_does_not_want_is_not_read() {
+    const SHORT_BYTES: usize = 4 << 10;
+    const LONG_BYTES: usize = 1 << 20;
+    /// Looks at keys, and wants nothing that is long.
+    #[derive(Clone)]
+    struct Picky(Arc<AtomicUsize>);
+    impl Look for Picky {
+        fn wants(&mut self, block_bytes: usize) -> bool {
+            assert!(
+                (LONG_BYTES..LONG_BYTES + (64 << 10)).contains(&block_bytes),
+                "{block_bytes}"
+            );
+            false
+        }
+
+        fn run(self: Box<Self>, found: Found<'_>) {
+            let bytes = found.value.map_or(0, <[u8]>::len);
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+    impl Service for Picky {
+        async fn run<I: Io>(self, core: Core<I>) {
+            let ops = [b"long", b"shrt", b"none"].map(|key| {
+                let look = Box::new(self.clone());
+                (
+                    core.shard_of(key),
+                    Op::Look {
+                        key: key.to_vec(),
+                        look: look as LookFn,
+                    },
+                )
+            });
+            let outcomes = core.execute(ops.into()).await;
+            assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Answer::Done))));
+            core.closing().await;
+        }
+    }
+    let mut options = options(64 << 10);
+    options.tuning.memtable_bytes = 4 * LONG_BYTES;
+    options.tuning.segment_bytes = 4 * LONG_BYTES as u64;
+    options.tuning.staged_bytes = 4 * LONG_BYTES;
+    let disk = SimDisk::new();
+    let write_options = options.clone();
+    run(1, &disk, 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let db = open(&machine, write_options).await.unwrap();
+        db.put(b"long", &vec![1; LONG_BYTES]).await.unwrap();
+        db.put(b"shrt", &vec![1; SHORT_BYTES]).await.unwrap();
+        db.flush().await.unwrap();
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    run(1, &disk, 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let (db, mut seats) = launch(Path::new(DIR), options).unwrap();
+        let (io, seen) = (machine.core(0), Arc::new(AtomicUsize::new(0)));
+        let seat = seats.pop().unwrap();
+        io.clone()
+            .spawn(Class::Foreground, seat.run(io.clone(), Picky(Arc::clone(&seen))));
+        db.ready().await.unwrap();
+        machine.disk().reset_counts();
+        io.sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(
+            seen.load(Ordering::Relaxed),
+            SHORT_BYTES,
+            "of the short one alone"
+        );
+        let read = machine.disk().count(Some("sst"), OpKind::Read);
+        assert!(read.bytes < LONG_BYTES as u64, "{} bytes", read.bytes);
         db.close().await.unwrap();
     })
     .unwrap();

@@ -128,8 +128,9 @@ fn begin_look<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, look: LookFn) -> Starte
     // As for a get, the tables are those of now.
     let (shard, live) = (Rc::clone(shard), shard.live());
     Started::Read(Box::pin(async move {
-        let looked = shard.look_from(live, &key, |found| run_look(look, found)).await;
-        looked?
+        // One that does not want what has to be read is not run.
+        let looked = shard.look_from(live, &key, look, run_look).await?;
+        looked.unwrap_or(Ok(Answer::Done))
     }))
 }
 
@@ -144,7 +145,7 @@ pub(super) fn look_at_once<I: Io>(shard: &Shard<I>, key: &[u8], look: LookFn) ->
 }
 
 fn run_look(look: LookFn, found: Found<'_>) -> Outcome {
-    caller::run("looking at a key", || look(found)).map(|()| Answer::Done)
+    caller::run("looking at a key", || look.run(found)).map(|()| Answer::Done)
 }
 
 /// Whether `op` must see writes of its own batch that are still waiting.
