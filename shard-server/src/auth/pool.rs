@@ -27,7 +27,7 @@ struct Job {
     secret: Vec<u8>,
     answer: oneshot::Sender<bool>,
     /// Held until it was checked, also for a client that has left.
-    _place: Arc<Place>,
+    place: Arc<Place>,
 }
 
 /// The threads; they end when it is dropped.
@@ -70,7 +70,7 @@ impl Pool {
             hash,
             secret,
             answer,
-            _place: Arc::clone(place),
+            place: Arc::clone(place),
         };
         match self.jobs.try_send(job) {
             Ok(()) => Ok(answered.await.unwrap_or(false)),
@@ -108,6 +108,8 @@ fn work(queue: &Mutex<Receiver<Job>>, checks: &AtomicU64) {
         let Ok(job) = next else { return };
         let right = checker.is_right(&job.hash, &job.secret);
         checks.fetch_add(1, Ordering::Relaxed);
+        // From here on the guess is its client's alone.
+        drop(job.place);
         // A client that has left does not wait for it.
         let _gone = job.answer.send(right);
     }
