@@ -1,6 +1,7 @@
 //! Pipelines whose answers take more memory than one connection may have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use proptest::prelude::*;
@@ -123,6 +124,32 @@ fn a_round_has_no_more_read_from_the_device_than_there_is_room_for() {
             assert_eq!(pipeline.held_bytes(), 0);
         }
     }
+}
+
+/// A read that was put off was said to have taken what its last turn took: the slow log and the histograms knew nothing of
+/// the turns that it had waited for.
+#[test]
+fn a_read_that_is_put_off_takes_from_when_it_came() {
+    let store = MemoryStore::default();
+    store.put(b"a", &[b'v'; 1000]);
+    let (pipeline, server) = pipeline(&store);
+    let mut pipeline = pipeline.with_room(0, 0, 10);
+    store.answer_after(Duration::from_millis(20));
+    let slow = server.telemetry().slow();
+    slow.set_threshold_us(50_000);
+    run(&mut pipeline, &b"GET a\r\n".repeat(3));
+    let told = |n| {
+        let logged = slow.latest(n).into_iter().map(|logged| logged.entry);
+        logged
+            .map(|entry| (entry.latency.as_millis(), entry.cause))
+            .collect::<Vec<_>>()
+    };
+    let cause = "put off behind long answers of its pipeline (40000 us); waiting for 1 read (20000 us)";
+    assert_eq!(told(9), [(60, cause.to_owned())]);
+    // And what comes after them has no part in it.
+    slow.set_threshold_us(20_000);
+    run(&mut pipeline, b"GET a\r\n");
+    assert_eq!(told(1), [(20, "waiting for 1 read (20000 us)".to_owned())]);
 }
 
 /// However little room there is, a value of any length can be had.
