@@ -13,7 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use corelane::api::{Answer, Batch, Core, Db, Durability, Found, Look, LookFn, Op, Options, Service, launch};
+use corelane::api::{
+    Answer, Batch, Core, Db, Decision, Durability, Found, Look, LookFn, Op, Options, Service, launch,
+};
 use corelane::io::sim::{OpKind, SimDisk, SimMachine, run};
 use corelane::io::{Class, Io};
 use corelane_testing::{DIR, open, small};
@@ -291,6 +293,60 @@ fn huge_values_are_read_only_as_far_as_there_is_room_for_them() {
             together * 3 > one_by_one * 2,
             "together {together:?}, one by one {one_by_one:?}"
         );
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+/// An update stood in the line for huge values, and what it then read was of tables of before: every flush that was installed
+/// meanwhile sent it to the end of the line again, until it gave up and was `Busy`. Now it looks into the tables that are
+/// there when its turn has come.
+#[test]
+fn an_update_of_a_huge_value_stands_in_line_once_whatever_is_flushed_meanwhile() {
+    const READERS: usize = 512;
+    const VALUE_BYTES: usize = 80 << 10;
+    let mut options = options(64 << 10);
+    options.tuning.long_reads_bytes = 64 << 10;
+    options.tuning.auto_compact = false;
+    run(1, &SimDisk::new(), 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let db = open(&machine, options).await.unwrap();
+        db.put_with(b"huge", &vec![1; VALUE_BYTES], Durability::Buffered)
+            .await
+            .unwrap();
+        db.flush().await.unwrap();
+        let done = Cell::new(false);
+        let (looks, before) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // Each waits for its turn behind all others, and for so long that a flush is installed meanwhile.
+        let readers = (0..READERS).map(|_| async {
+            while !done.get() && looks.load(Ordering::Relaxed) < 4 * READERS {
+                let looks = Arc::clone(&looks);
+                let count = move |_: Found<'_>| looks.fetch_add(1, Ordering::Relaxed);
+                db.look(b"huge", count).await.unwrap();
+            }
+        });
+        let update = async {
+            while looks.load(Ordering::Relaxed) == 0 {
+                machine.core(0).sleep(std::time::Duration::from_micros(10)).await;
+            }
+            let (looks, decided) = (Arc::clone(&looks), Arc::clone(&before));
+            let length = move |value: Option<&[u8]>| {
+                decided.store(looks.load(Ordering::Relaxed), Ordering::Relaxed);
+                (Decision::Put(b"short".to_vec()), value.map(<[u8]>::len))
+            };
+            assert_eq!(db.update(b"huge", length).await.unwrap(), Some(VALUE_BYTES));
+            done.set(true);
+        };
+        let flushes = async {
+            while !done.get() {
+                db.put(b"other", b"value").await.unwrap();
+                db.flush().await.unwrap();
+            }
+        };
+        let readers = futures_util::future::join_all(readers);
+        futures_util::future::join3(readers, update, flushes).await;
+        let before = before.load(Ordering::Relaxed);
+        assert!(before < READERS * 3 / 2, "{before} others were before it");
         db.close().await.unwrap();
     })
     .unwrap();
