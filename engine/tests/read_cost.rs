@@ -427,3 +427,68 @@ fn a_value_that_a_look_does_not_want_is_not_read() {
     })
     .unwrap();
 }
+
+/// A batch of a thousand looks at what memory holds ran to its end before anybody else of the core had a turn, wherever it came
+/// from.
+#[test]
+fn a_batch_of_looks_leaves_the_core_to_others_between_two() {
+    const LOOKS: usize = 1000;
+    /// Core after core looks at keys of the first one's shard.
+    #[derive(Clone)]
+    struct Looking {
+        looked: Arc<AtomicUsize>,
+        rounds: Arc<AtomicUsize>,
+    }
+    impl Service for Looking {
+        async fn run<I: Io>(self, core: Core<I>) {
+            while self.rounds.load(Ordering::Relaxed) != core.index() {
+                core.io().sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let keys = (0..u32::MAX).map(key).filter(|key| core.shard_of(key) == 0);
+            let ops = keys.take(LOOKS).map(|key| {
+                let looked = Arc::clone(&self.looked);
+                let look = Box::new(move |_: Found<'_>| {
+                    looked.fetch_add(1, Ordering::Relaxed);
+                });
+                (
+                    0,
+                    Op::Look {
+                        key,
+                        look: look as LookFn,
+                    },
+                )
+            });
+            let outcomes = core.execute(ops.collect()).await;
+            assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Answer::Done))));
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            core.closing().await;
+        }
+    }
+    run(1, &SimDisk::new(), 2, |machine| async move {
+        let (db, seats) = launch(Path::new(DIR), small(2, 2)).unwrap();
+        let looking = Looking {
+            looked: Arc::default(),
+            rounds: Arc::default(),
+        };
+        for (core, seat) in seats.into_iter().enumerate() {
+            let io = machine.core(core);
+            io.clone().spawn(Class::Foreground, seat.run(io, looking.clone()));
+        }
+        db.ready().await.unwrap();
+        // What a task of the first core sees of the looks that are done, of each round.
+        let mut seen = [0, 0];
+        loop {
+            let looked = looking.looked.load(Ordering::Relaxed);
+            if looked == 2 * LOOKS {
+                break;
+            }
+            if !looked.is_multiple_of(LOOKS) {
+                seen[looked / LOOKS] += 1;
+            }
+            machine.core(0).yield_now().await;
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
