@@ -9,11 +9,16 @@
 )]
 
 use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use corelane::api::{Batch, Db, Durability, Options};
-use corelane::io::Io;
+use corelane::api::{
+    Answer, Batch, Core, Db, Decision, Durability, Found, Look, LookFn, Op, Options, Service, launch,
+};
 use corelane::io::sim::{OpKind, SimDisk, SimMachine, run};
-use corelane_testing::{open, small};
+use corelane::io::{Class, Io};
+use corelane_testing::{DIR, open, small};
 
 const KEYS: u32 = 6000;
 
@@ -288,6 +293,201 @@ fn huge_values_are_read_only_as_far_as_there_is_room_for_them() {
             together * 3 > one_by_one * 2,
             "together {together:?}, one by one {one_by_one:?}"
         );
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+/// An update stood in the line for huge values, and what it then read was of tables of before: every flush that was installed
+/// meanwhile sent it to the end of the line again, until it gave up and was `Busy`. Now it looks into the tables that are
+/// there when its turn has come.
+#[test]
+fn an_update_of_a_huge_value_stands_in_line_once_whatever_is_flushed_meanwhile() {
+    const READERS: usize = 512;
+    const VALUE_BYTES: usize = 80 << 10;
+    let mut options = options(64 << 10);
+    options.tuning.long_reads_bytes = 64 << 10;
+    options.tuning.auto_compact = false;
+    run(1, &SimDisk::new(), 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let db = open(&machine, options).await.unwrap();
+        db.put_with(b"huge", &vec![1; VALUE_BYTES], Durability::Buffered)
+            .await
+            .unwrap();
+        db.flush().await.unwrap();
+        let done = Cell::new(false);
+        let (looks, before) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // Each waits for its turn behind all others, and for so long that a flush is installed meanwhile.
+        let readers = (0..READERS).map(|_| async {
+            while !done.get() && looks.load(Ordering::Relaxed) < 4 * READERS {
+                let looks = Arc::clone(&looks);
+                let count = move |_: Found<'_>| looks.fetch_add(1, Ordering::Relaxed);
+                db.look(b"huge", count).await.unwrap();
+            }
+        });
+        let update = async {
+            while looks.load(Ordering::Relaxed) == 0 {
+                machine.core(0).sleep(std::time::Duration::from_micros(10)).await;
+            }
+            let (looks, decided) = (Arc::clone(&looks), Arc::clone(&before));
+            let length = move |value: Option<&[u8]>| {
+                decided.store(looks.load(Ordering::Relaxed), Ordering::Relaxed);
+                (Decision::Put(b"short".to_vec()), value.map(<[u8]>::len))
+            };
+            assert_eq!(db.update(b"huge", length).await.unwrap(), Some(VALUE_BYTES));
+            done.set(true);
+        };
+        let flushes = async {
+            while !done.get() {
+                db.put(b"other", b"value").await.unwrap();
+                db.flush().await.unwrap();
+            }
+        };
+        let readers = futures_util::future::join_all(readers);
+        futures_util::future::join3(readers, update, flushes).await;
+        let before = before.load(Ordering::Relaxed);
+        assert!(before < READERS * 3 / 2, "{before} others were before it");
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+/// What is looked at may be far longer than what is wanted of it: a look that finds no room for a value had it read first.
+#[test]
+fn a_value_that_a_look_does_not_want_is_not_read() {
+    const SHORT_BYTES: usize = 4 << 10;
+    const LONG_BYTES: usize = 1 << 20;
+    /// Looks at keys, and wants nothing that is long.
+    #[derive(Clone)]
+    struct Picky(Arc<AtomicUsize>);
+    impl Look for Picky {
+        fn wants(&mut self, block_bytes: usize) -> bool {
+            assert!(
+                (LONG_BYTES..LONG_BYTES + (64 << 10)).contains(&block_bytes),
+                "{block_bytes}"
+            );
+            false
+        }
+
+        fn run(self: Box<Self>, found: Found<'_>) {
+            let bytes = found.value.map_or(0, <[u8]>::len);
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+    impl Service for Picky {
+        async fn run<I: Io>(self, core: Core<I>) {
+            let ops = [b"long", b"shrt", b"none"].map(|key| {
+                let look = Box::new(self.clone());
+                (
+                    core.shard_of(key),
+                    Op::Look {
+                        key: key.to_vec(),
+                        look: look as LookFn,
+                    },
+                )
+            });
+            let outcomes = core.execute(ops.into()).await;
+            assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Answer::Done))));
+            core.closing().await;
+        }
+    }
+    let mut options = options(64 << 10);
+    options.tuning.memtable_bytes = 4 * LONG_BYTES;
+    options.tuning.segment_bytes = 4 * LONG_BYTES as u64;
+    options.tuning.staged_bytes = 4 * LONG_BYTES;
+    let disk = SimDisk::new();
+    let write_options = options.clone();
+    run(1, &disk, 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let db = open(&machine, write_options).await.unwrap();
+        db.put(b"long", &vec![1; LONG_BYTES]).await.unwrap();
+        db.put(b"shrt", &vec![1; SHORT_BYTES]).await.unwrap();
+        db.flush().await.unwrap();
+        db.close().await.unwrap();
+    })
+    .unwrap();
+    run(1, &disk, 1, |machine| async move {
+        machine.set_step_limit(u64::MAX);
+        let (db, mut seats) = launch(Path::new(DIR), options).unwrap();
+        let (io, seen) = (machine.core(0), Arc::new(AtomicUsize::new(0)));
+        let seat = seats.pop().unwrap();
+        io.clone()
+            .spawn(Class::Foreground, seat.run(io.clone(), Picky(Arc::clone(&seen))));
+        db.ready().await.unwrap();
+        machine.disk().reset_counts();
+        io.sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(
+            seen.load(Ordering::Relaxed),
+            SHORT_BYTES,
+            "of the short one alone"
+        );
+        let read = machine.disk().count(Some("sst"), OpKind::Read);
+        assert!(read.bytes < LONG_BYTES as u64, "{} bytes", read.bytes);
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
+/// A batch of a thousand looks at what memory holds ran to its end before anybody else of the core had a turn, wherever it came
+/// from.
+#[test]
+fn a_batch_of_looks_leaves_the_core_to_others_between_two() {
+    const LOOKS: usize = 1000;
+    /// Core after core looks at keys of the first one's shard.
+    #[derive(Clone)]
+    struct Looking {
+        looked: Arc<AtomicUsize>,
+        rounds: Arc<AtomicUsize>,
+    }
+    impl Service for Looking {
+        async fn run<I: Io>(self, core: Core<I>) {
+            while self.rounds.load(Ordering::Relaxed) != core.index() {
+                core.io().sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let keys = (0..u32::MAX).map(key).filter(|key| core.shard_of(key) == 0);
+            let ops = keys.take(LOOKS).map(|key| {
+                let looked = Arc::clone(&self.looked);
+                let look = Box::new(move |_: Found<'_>| {
+                    looked.fetch_add(1, Ordering::Relaxed);
+                });
+                (
+                    0,
+                    Op::Look {
+                        key,
+                        look: look as LookFn,
+                    },
+                )
+            });
+            let outcomes = core.execute(ops.collect()).await;
+            assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Answer::Done))));
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            core.closing().await;
+        }
+    }
+    run(1, &SimDisk::new(), 2, |machine| async move {
+        let (db, seats) = launch(Path::new(DIR), small(2, 2)).unwrap();
+        let looking = Looking {
+            looked: Arc::default(),
+            rounds: Arc::default(),
+        };
+        for (core, seat) in seats.into_iter().enumerate() {
+            let io = machine.core(core);
+            io.clone().spawn(Class::Foreground, seat.run(io, looking.clone()));
+        }
+        db.ready().await.unwrap();
+        // What a task of the first core sees of the looks that are done, of each round.
+        let mut seen = [0, 0];
+        loop {
+            let looked = looking.looked.load(Ordering::Relaxed);
+            if looked == 2 * LOOKS {
+                break;
+            }
+            if !looked.is_multiple_of(LOOKS) {
+                seen[looked / LOOKS] += 1;
+            }
+            machine.core(0).yield_now().await;
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
         db.close().await.unwrap();
     })
     .unwrap();

@@ -288,6 +288,12 @@ impl Server {
         self.auth.note_failure(peer, Duration::from_millis(self.now_ms()))
     }
 
+    /// How long a client at `peer` waits to hear that nobody looked at its secret.
+    pub fn unchecked_delay(&self, peer: IpAddr) -> Duration {
+        self.auth
+            .delay_unchecked(peer, Duration::from_millis(self.now_ms()))
+    }
+
     /// Says what time it is on the process's clock.
     pub fn tell_time(&self, now_ms: u64) {
         self.now_ms.fetch_max(now_ms, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corelane::api::{
-    Answer, Batch, Decision, Durability, Found, Op, Outcome, Page, ScanRange, ShardStats, Stats,
+    Answer, Batch, Decision, Durability, Found, LookFn, Op, Outcome, Page, ScanRange, ShardStats, Stats,
 };
 use corelane::codec::batch;
 use corelane::io::Stream;
@@ -101,6 +101,8 @@ struct Inner {
     random: Cell<u64>,
     stall: RefCell<String>,
     answers_after: Cell<Duration>,
+    on_device_from: Cell<usize>,
+    device_bytes: Cell<usize>,
 }
 
 /// Two shards: keys whose first byte is even, and the others. Only the first is resident here. Its clock stands still
@@ -112,6 +114,7 @@ impl Default for MemoryStore {
     fn default() -> Self {
         let store = Self(Rc::default());
         store.set_clock(NOW_MS);
+        store.lie_on_device_from(usize::MAX);
         store
     }
 }
@@ -171,6 +174,30 @@ impl MemoryStore {
         look(data.get(key).unwrap_or(&absent).found(self.0.now_ms.get()))
     }
 
+    /// A look, unless the value lies on the device and the look does not want to have it read.
+    fn wanted(&self, key: &[u8], mut look: LookFn) -> Option<LookFn> {
+        let data = self.0.data.borrow();
+        let value = data.get(key).and_then(|stored| stored.content.as_ref());
+        let bytes = value.map_or(0, |(value, _)| value.len());
+        if bytes >= self.0.on_device_from.get() {
+            if !look.wants(bytes) {
+                return None;
+            }
+            self.0.device_bytes.set(self.0.device_bytes.get() + bytes);
+        }
+        Some(look)
+    }
+
+    /// Values of so many bytes and more lie on the device from now on.
+    pub(crate) fn lie_on_device_from(&self, bytes: usize) {
+        self.0.on_device_from.set(bytes);
+    }
+
+    /// Bytes that looks have had read from the device since this was asked last.
+    pub(crate) fn device_bytes(&self) -> usize {
+        self.0.device_bytes.take()
+    }
+
     fn write_all(&self, batch: &Batch) -> u64 {
         let mut last = 0;
         apply_batch(batch, |key, content| last = self.write(key.to_vec(), content));
@@ -186,7 +213,9 @@ impl MemoryStore {
                 self.look(&key, |found| found.value.map(<[u8]>::to_vec)),
             )),
             Op::Look { key, look } => {
-                self.look(&key, look);
+                if let Some(look) = self.wanted(&key, look) {
+                    self.look(&key, |found| look.run(found));
+                }
                 Ok(Answer::Done)
             }
             Op::Write { batch, .. } => Ok(Answer::Written(self.write_all(&batch))),
@@ -253,13 +282,15 @@ impl Store for MemoryStore {
             match op {
                 Op::Look { key, look } if self.0.reads_last.get() => {
                     let stored = self.0.data.borrow().get(&key).cloned().unwrap_or_default();
-                    waiting.push((stored, look));
+                    if let Some(look) = self.wanted(&key, look) {
+                        waiting.push((stored, look));
+                    }
                 }
                 op => outcomes[number] = self.run(shard, op),
             }
         }
         for (stored, look) in waiting.into_iter().rev() {
-            look(stored.found(self.0.now_ms.get()));
+            look.run(stored.found(self.0.now_ms.get()));
         }
         outcomes
     }

@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::shard::batch::Batch;
-    use crate::shard::request::{Decision, ScanRange};
+    use crate::shard::request::{Decision, Found, ScanRange};
     use crate::types::{Durability, MAX_KEY_BYTES};
 
     const SHARDS: u16 = 4;
@@ -103,7 +103,7 @@ mod tests {
     fn look(key: Vec<u8>) -> Op {
         Op::Look {
             key,
-            look: Box::new(|_| ()),
+            look: Box::new(|_: Found<'_>| ()),
         }
     }
 

@@ -394,6 +394,11 @@ impl<I: Io> Core<I> {
         done: &mut Vec<Outcome>,
     ) -> Option<Unfinished<I>> {
         while let Some((shard, op)) = ops.as_slice().first() {
+            // What is left goes on in a task, which makes way.
+            let slice_over = done.len() % ops::SERVED_A_SLICE == ops::SERVED_A_SLICE - 1;
+            if slice_over && self.0.io.should_yield() {
+                return None;
+            }
             match op {
                 // A mailbox full of scans must leave the core to others meanwhile.
                 Op::Scan(_) if !self.0.io.should_yield() => {

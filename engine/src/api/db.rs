@@ -233,7 +233,8 @@ impl Db {
         Snapshot::take(self.0.launch.commits())
     }
 
-    /// The values of several keys, in their order. One message a core; the reads go to the device together.
+    /// The values of several keys, in their order. One message a core; the reads go to the device together. Writes may come
+    /// between two of them: what shall be of one moment is a [snapshot](Db::snapshot)'s.
     ///
     /// # Errors
     /// As for [`Db::get`]; the first error wins.

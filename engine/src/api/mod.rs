@@ -41,7 +41,7 @@ pub use crate::shard::batch::{Batch, check_key, check_value};
 pub use crate::shard::histogram::Histogram;
 pub use crate::shard::page::{Entries, Page};
 pub use crate::shard::request::{
-    Answer, Decision, Found, LookFn, Op, Outcome, ScanRange, TransactFn, UpdateFn,
+    Answer, Decision, Found, Look, LookFn, Op, Outcome, ScanRange, TransactFn, UpdateFn,
 };
 pub use crate::shard::sequence::Snapshot;
 pub use crate::shard::stats::{ShardStats, StallCause};

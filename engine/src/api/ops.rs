@@ -3,6 +3,10 @@
 //! A batch of requests runs in order, but waits for the device once: its writes are staged one behind the other and
 //! acknowledged together, its reads go to the device together. A read that follows a write of its key in the same
 //! batch waits for that write first, because plain reads see only what is published.
+//!
+//! Reads of a batch are each of their own moment, not of one: what shall be is a transaction's, which is one request, or a
+//! snapshot's. So the core is left to others between two, where it is time. Not while writes wait: those that are
+//! staged together share a group, and what is staged is soon done.
 
 use std::future::Future;
 use std::ops::Bound;
@@ -30,6 +34,9 @@ struct Waiting {
     writes: Vec<(usize, Begun)>,
 }
 
+/// Requests served between two looks at whether the core has something more urgent to do: some µs of work.
+pub(super) const SERVED_A_SLICE: usize = 16;
+
 /// Runs `ops`, each with its shard, and answers in their order.
 pub(super) async fn run<I: Io>(ops: Vec<(Rc<Shard<I>>, Op)>) -> Vec<Outcome> {
     let mut answers: Vec<Option<Outcome>> = ops.iter().map(|_| None).collect();
@@ -37,6 +44,9 @@ pub(super) async fn run<I: Io>(ops: Vec<(Rc<Shard<I>>, Op)>) -> Vec<Outcome> {
     for (number, (shard, op)) in ops.into_iter().enumerate() {
         if must_settle(&shard, &op, !waiting.is_empty()) {
             waiting.settle(&mut answers).await;
+        }
+        if number % SERVED_A_SLICE == SERVED_A_SLICE - 1 && waiting.writes.is_empty() {
+            shard.make_way().await;
         }
         match begin(&shard, op).await {
             Started::Done(outcome) => answers[number] = Some(outcome),
@@ -128,8 +138,9 @@ fn begin_look<I: Io>(shard: &Rc<Shard<I>>, key: Vec<u8>, look: LookFn) -> Starte
     // As for a get, the tables are those of now.
     let (shard, live) = (Rc::clone(shard), shard.live());
     Started::Read(Box::pin(async move {
-        let looked = shard.look_from(live, &key, |found| run_look(look, found)).await;
-        looked?
+        // One that does not want what has to be read is not run.
+        let looked = shard.look_from(live, &key, look, run_look).await?;
+        looked.unwrap_or(Ok(Answer::Done))
     }))
 }
 
@@ -144,7 +155,7 @@ pub(super) fn look_at_once<I: Io>(shard: &Shard<I>, key: &[u8], look: LookFn) ->
 }
 
 fn run_look(look: LookFn, found: Found<'_>) -> Outcome {
-    caller::run("looking at a key", || look(found)).map(|()| Answer::Done)
+    caller::run("looking at a key", || look.run(found)).map(|()| Answer::Done)
 }
 
 /// Whether `op` must see writes of its own batch that are still waiting.

@@ -38,6 +38,9 @@ pub struct Tuning {
     pub buffered_lag: Duration,
     /// Bytes that may be staged in one shard and not yet logged; writers wait beyond it.
     pub staged_bytes: usize,
+    /// What the long values that reads have at once on their way from the device may take, in bytes per shard; one alone may
+    /// be longer.
+    pub long_reads_bytes: usize,
     /// Compression of tables below level 1.
     pub compression: Compression,
     /// Bits of filter per key.
@@ -63,6 +66,7 @@ impl Default for Tuning {
             buffered_bytes: 512 << 10,
             buffered_lag: Duration::from_millis(20),
             staged_bytes: 4 << 20,
+            long_reads_bytes: 64 << 20,
             compression: Compression::Lz4,
             filter_bits_per_key: 10,
             table_bytes: 64 << 20,

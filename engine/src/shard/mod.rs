@@ -130,6 +130,13 @@ impl<I: Io> Shard<I> {
         self.config.place.shard
     }
 
+    /// Lets the core do what is more urgent, where its task has had its time.
+    pub(crate) async fn make_way(&self) {
+        if self.io.should_yield() {
+            self.io.yield_now().await;
+        }
+    }
+
     /// The version that reads start on now.
     pub fn live(&self) -> Rc<LiveVersion<I>> {
         Rc::clone(&self.live.borrow())

@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use crate::error::Result;
 use crate::io::Io;
-use crate::shard::Shard;
 use crate::shard::live::{LiveVersion, Next, Search};
-use crate::shard::request::Found;
+use crate::shard::read_room::{Large, is_large};
+use crate::shard::request::{Found, LookFn};
+use crate::shard::{Shard, caller};
 use crate::types::{Entry, Kind, MAX_SEQUENCE, Sequence};
 
 /// What looking a key up in memory gave.
@@ -99,28 +100,49 @@ impl<I: Io> Shard<I> {
         .await
     }
 
-    /// Looks at `key` in the tables of a version, now.
+    /// Runs `look` by `run` on what the tables of a version hold of `key`, now; `None` where it does not want what has to
+    /// be read.
     ///
     /// # Errors
-    /// As for [`Shard::get`].
+    /// As for [`Shard::get`]; `CallerPanicked`.
     pub(crate) async fn look_from<R>(
         &self,
         live: Rc<LiveVersion<I>>,
         key: &[u8],
-        f: impl FnOnce(Found<'_>) -> R,
-    ) -> Result<R> {
-        self.find_in(live, key, MAX_SEQUENCE, |entry| f(self.found(entry)))
-            .await
+        look: LookFn,
+        run: impl FnOnce(LookFn, Found<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let choose = |look: &mut LookFn, bytes| {
+            let wants = caller::run("looking at a key", || look.wants(bytes))?;
+            Ok(if wants { Large::InLine } else { Large::Unread })
+        };
+        let run = |look, entry: Option<Entry<'_>>| run(look, self.found(entry));
+        self.seek_in(live, key, MAX_SEQUENCE, look, choose, run).await
     }
 
     /// The entry of `key` that a read at `at` finds in the tables of a version.
-    pub(crate) async fn find_in<R>(
+    async fn find_in<R>(
         &self,
         live: Rc<LiveVersion<I>>,
         key: &[u8],
         at: Sequence,
         f: impl FnOnce(Option<Entry<'_>>) -> R,
     ) -> Result<R> {
+        let choose = |(): &mut (), _| Ok(Large::InLine);
+        let found = self.seek_in(live, key, at, (), choose, |(), entry| f(entry));
+        Ok(found.await?.expect("no block was left unread"))
+    }
+
+    /// As [`Shard::find_in`], for a `seeker` that chooses what to do about each large block; `None` where it left one unread.
+    pub(crate) async fn seek_in<S, R>(
+        &self,
+        live: Rc<LiveVersion<I>>,
+        key: &[u8],
+        at: Sequence,
+        mut seeker: S,
+        choose: impl Fn(&mut S, usize) -> Result<Large>,
+        f: impl FnOnce(S, Option<Entry<'_>>) -> R,
+    ) -> Result<Option<R>> {
         let mut search = Search::new(live, key, at);
         let mut reads = 0;
         loop {
@@ -128,9 +150,18 @@ impl<I: Io> Shard<I> {
             let (_room, block) = match search.step(key, &self.cache) {
                 Next::Look(block) => (None, block),
                 Next::Read(table, handle) => {
+                    let chosen = if is_large(handle.bytes()) {
+                        choose(&mut seeker, handle.bytes())?
+                    } else {
+                        Large::AtOnce
+                    };
+                    let room = match chosen {
+                        Large::InLine => Some(self.read_room.take(handle.bytes()).await),
+                        Large::AtOnce => None,
+                        Large::Unread => return Ok(None),
+                    };
                     reads += 1;
                     self.counters.block_reads.add(1);
-                    let room = self.read_room.of_block(handle.bytes()).await;
                     let read = self.timed_read(table.block(handle, &self.cache)).await;
                     (room, read.inspect_err(|_| self.counters.read_errors.add(1))?)
                 }
@@ -142,7 +173,7 @@ impl<I: Io> Shard<I> {
                 Next::Nowhere => {
                     self.counters.gets_absent.add(1);
                     search.count_into(&self.counters, false);
-                    return Ok(f(None));
+                    return Ok(Some(f(seeker, None)));
                 }
             };
             if let Some(entry) = block.get(key, at) {
@@ -153,7 +184,7 @@ impl<I: Io> Shard<I> {
                 };
                 counter.add(1);
                 search.count_into(&self.counters, true);
-                return Ok(f(Some(entry)));
+                return Ok(Some(f(seeker, Some(entry))));
             }
         }
     }

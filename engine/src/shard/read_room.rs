@@ -8,6 +8,8 @@
 //! - A block larger than all the room is let in alone.
 //! - A reader holds room for one block at a time and asks for no more meanwhile, so that nobody waits in a circle.
 //! - A reader that is dropped gives back its room, or its place in the line.
+//! - What a reader does about a large block that it comes to is its own choice ([`Large`]): it may also leave it unread, or hold
+//!   room for it already.
 //!
 //! The line is as long as there are readers; these are the requests that a core has let in, which are bounded there.
 
@@ -17,13 +19,20 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// What the blocks may take together, in bytes as they lie on the device: about one value of the greatest length. While a
-/// block is being unpacked it is in memory twice; none of this length is compressed, so it gets no longer.
-const ROOM_BYTES: usize = 64 << 20;
-
 /// Blocks below this length need no room: a thousand of them take about as much as one value may. A block that is longer
 /// holds a long value, so lookups of short ones never wait here.
 const LARGE_BYTES: usize = 64 << 10;
+
+/// What a reader does about a large block that it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Large {
+    /// It reads it once there is room.
+    InLine,
+    /// It reads it at once: it holds the room already.
+    AtOnce,
+    /// It leaves it unread.
+    Unread,
+}
 
 /// The room, and who waits for it.
 #[derive(Debug)]
@@ -41,14 +50,15 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
 }
 
-impl Default for ReadRoom {
-    fn default() -> Self {
-        Self::new(ROOM_BYTES)
-    }
+/// Whether a block of this length needs room.
+pub fn is_large(block_bytes: usize) -> bool {
+    block_bytes >= LARGE_BYTES
 }
 
 impl ReadRoom {
-    fn new(room_bytes: usize) -> Self {
+    /// For blocks of `room_bytes` together, as they lie on the device. While a block is being unpacked it is in memory twice;
+    /// none of more than [`LARGE_BYTES`] is compressed by much, so it gets no longer.
+    pub fn new(room_bytes: usize) -> Self {
         Self {
             room_bytes,
             held_bytes: Cell::new(0),
@@ -56,15 +66,8 @@ impl ReadRoom {
         }
     }
 
-    /// Room to read a block of `block_bytes`, `None` where it needs none. To be kept until nobody looks at the block.
-    pub async fn of_block(&self, block_bytes: usize) -> Option<Held<'_>> {
-        if block_bytes < LARGE_BYTES {
-            return None;
-        }
-        Some(self.take(block_bytes).await)
-    }
-
-    async fn take(&self, bytes: usize) -> Held<'_> {
+    /// Room to read a large block, to be kept until nobody looks at the block.
+    pub async fn take(&self, bytes: usize) -> Held<'_> {
         if self.line.borrow().is_empty() && self.fits(bytes) {
             self.held_bytes.set(self.held_bytes.get() + bytes);
             return Held { room: self, bytes };
@@ -111,6 +114,13 @@ impl ReadRoom {
 pub struct Held<'a> {
     room: &'a ReadRoom,
     bytes: usize,
+}
+
+impl Held<'_> {
+    /// How much it is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Held<'_> {
@@ -172,16 +182,15 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[test]
-    fn small_blocks_need_no_room_and_large_ones_wait_in_line() {
+    fn large_blocks_wait_in_line() {
         block_on(async {
             let room = ReadRoom::new(10 * MIB);
-            assert!(room.of_block(LARGE_BYTES - 1).await.is_none());
-            let first = room.of_block(6 * MIB).await;
-            let mut second = Box::pin(room.of_block(6 * MIB));
-            let mut third = Box::pin(room.of_block(MIB));
+            assert!(!is_large(LARGE_BYTES - 1) && is_large(LARGE_BYTES));
+            let first = room.take(6 * MIB).await;
+            let mut second = Box::pin(room.take(6 * MIB));
+            let mut third = Box::pin(room.take(MIB));
             assert!(poll_once(&mut second).await.is_none());
             assert!(poll_once(&mut third).await.is_none(), "nobody overtakes");
-            assert!(room.of_block(4096).await.is_none(), "a small one does not wait");
             drop(first);
             let second = poll_once(&mut second).await.expect("there is room");
             assert!(poll_once(&mut third).await.is_some(), "and for the next as well");
@@ -194,10 +203,10 @@ mod tests {
     fn a_block_larger_than_all_the_room_is_let_in_alone() {
         block_on(async {
             let room = ReadRoom::new(10 * MIB);
-            let huge = room.of_block(64 * MIB).await;
-            let mut next = Box::pin(room.of_block(MIB));
+            let huge = room.take(64 * MIB).await;
+            let mut next = Box::pin(room.take(MIB));
             assert!(poll_once(&mut next).await.is_none());
-            let mut huger = Box::pin(room.of_block(64 * MIB));
+            let mut huger = Box::pin(room.take(64 * MIB));
             assert!(poll_once(&mut huger).await.is_none());
             drop(huge);
             let next = poll_once(&mut next).await.expect("there is room");
@@ -211,13 +220,13 @@ mod tests {
     fn readers_that_are_dropped_leave_nothing_behind() {
         block_on(async {
             let room = ReadRoom::new(10 * MIB);
-            let held = room.of_block(8 * MIB).await;
-            let mut gone = Box::pin(room.of_block(9 * MIB));
-            let mut next = Box::pin(room.of_block(2 * MIB));
+            let held = room.take(8 * MIB).await;
+            let mut gone = Box::pin(room.take(9 * MIB));
+            let mut next = Box::pin(room.take(2 * MIB));
             assert!(poll_once(&mut gone).await.is_none() && poll_once(&mut next).await.is_none());
             drop(gone);
             let next = poll_once(&mut next).await.expect("those behind it are let in");
-            let mut woken = Box::pin(room.of_block(9 * MIB));
+            let mut woken = Box::pin(room.take(9 * MIB));
             assert!(poll_once(&mut woken).await.is_none());
             drop((held, next));
             assert_eq!(room.held_bytes.get(), 9 * MIB, "it was given its room");
@@ -230,8 +239,8 @@ mod tests {
     fn only_who_is_let_in_is_woken() {
         let room = ReadRoom::new(MIB);
         let mut context = Context::from_waker(Waker::noop());
-        let held = block_on(room.of_block(MIB));
-        let mut crowd: Vec<_> = (0..100).map(|_| Box::pin(room.of_block(MIB))).collect();
+        let held = block_on(room.take(MIB));
+        let mut crowd: Vec<_> = (0..100).map(|_| Box::pin(room.take(MIB))).collect();
         for reader in &mut crowd {
             assert!(reader.as_mut().poll(&mut context).is_pending());
         }

@@ -105,6 +105,7 @@ impl<I: Io> Shard<I> {
             TailState::Torn { bytes } => bytes,
         };
         let cache = Rc::new(BlockCache::new(config.tuning.cache_bytes as u64));
+        let long_reads_bytes = config.tuning.long_reads_bytes;
         let shard = Rc::new(Self {
             io,
             config,
@@ -117,7 +118,7 @@ impl<I: Io> Shard<I> {
             installs: Cell::new(0),
             newest_forgotten: Cell::new(0),
             cache,
-            read_room: ReadRoom::default(),
+            read_room: ReadRoom::new(long_reads_bytes),
             manifest: Checkout::new(manifest),
             next_file: Cell::new(next_file),
             segments,

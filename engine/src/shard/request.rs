@@ -61,8 +61,29 @@ pub enum Decision {
 /// between the look and the decision.
 pub type UpdateFn = Box<dyn FnOnce(Found<'_>) -> Decision + Send>;
 
-/// Looks at a key on the core that owns it, so that only what the caller wants of a value travels.
-pub type LookFn = Box<dyn FnOnce(Found<'_>) + Send>;
+/// Looks at a key on the core that owns it, so that only what the caller wants of a value travels. Any function of what was
+/// found is one.
+pub trait Look: Send {
+    /// Whether a block of `block_bytes` is to be read from the device, which may hold the key: asked before every long one,
+    /// of which a value with a block of its own is about all. Where it is not, the look is not run, and its request is
+    /// answered all the same.
+    fn wants(&mut self, block_bytes: usize) -> bool {
+        let _any_length = block_bytes;
+        true
+    }
+
+    /// Looks at what was found.
+    fn run(self: Box<Self>, found: Found<'_>);
+}
+
+impl<F: FnOnce(Found<'_>) + Send> Look for F {
+    fn run(self: Box<Self>, found: Found<'_>) {
+        (*self)(found);
+    }
+}
+
+/// A look on its way to the core that owns its key.
+pub type LookFn = Box<dyn Look>;
 
 /// Decides what to write from the present values of several keys, given in the order asked for. Runs once, on the core
 /// that owns them, with nothing between the looks and the decision. What it writes are keys of the same shard.

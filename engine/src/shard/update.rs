@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io::Io;
 use crate::shard::batch::check_value;
 use crate::shard::group::StagedValue;
+use crate::shard::read_room::{Held, Large};
 use crate::shard::request::{Decision, Found, TransactFn, UpdateFn};
 use crate::shard::write::Begun;
 use crate::shard::{Shard, caller};
@@ -35,6 +36,9 @@ const _: () = assert!(MAX_KNOWN_BYTES >= 2 * MAX_VALUE_BYTES, "several values fi
 /// So many keys are read from the device at a time: enough to keep it busy, few enough that the blocks being read, which lie
 /// beside the copies, stay within a few times [`MAX_KNOWN_BYTES`] even for values of the greatest length.
 const READS_AT_A_TIME: usize = 16;
+
+/// How many flushes and merges were installed when tables were looked into.
+type Stamp = u64;
 
 /// What the values of one decision may still take.
 #[derive(Debug)]
@@ -160,19 +164,14 @@ impl<I: Io> Shard<I> {
         if writes {
             self.admitted(known_bytes).await?;
         }
-        let mut read = (self.installs.get(), Vec::new());
+        let mut read = Vec::new();
         for _ in 0..=MAX_LOOKS {
             // What came while the device was read may have used the room up; from here to staging nothing is awaited.
             while writes && self.must_wait(known_bytes)? {
                 self.admitted(known_bytes).await?;
             }
-            // A value read from the tables holds only as long as no flush has installed newer ones since.
-            let stamp = self.installs.get();
-            if read.0 != stamp {
-                read = (stamp, Vec::new());
-            }
             let room = Room::new();
-            let mut known = self.look_again(keys, &mut read.1, &room)?;
+            let mut known = self.look_again(keys, &mut read, &room)?;
             if known.iter().all(Option::is_some) {
                 let now_ms = self.now_ms();
                 let known = || known.iter().flatten();
@@ -184,11 +183,16 @@ impl<I: Io> Shard<I> {
                 self.charge(batch.len().saturating_sub(known_bytes));
                 return Ok(self.stage_decided(&batch, known().any(Known::is_staged), durability));
             }
-            self.read_missing(keys, &mut known, &room).await?;
+            let stamp = self.installs.get();
+            let mut stamps = vec![stamp; keys.len()];
+            self.read_missing(keys, &mut known, &mut stamps, &room).await?;
             // What is in a memtable stays there until a flush is installed; what is only staged may yet be refused.
-            read.1 = known
+            let known = known
                 .into_iter()
-                .map(|known| known.filter(|known| !known.is_staged()))
+                .map(|known| known.filter(|known| !known.is_staged()));
+            read = known
+                .zip(stamps)
+                .map(|(known, stamp)| Some((stamp, known?)))
                 .collect();
         }
         Err(Error::new(
@@ -202,13 +206,16 @@ impl<I: Io> Shard<I> {
     fn look_again(
         &self,
         keys: &[&[u8]],
-        read: &mut [Option<Known>],
+        read: &mut [Option<(Stamp, Known)>],
         room: &Room,
     ) -> Result<Vec<Option<Known>>> {
+        let now = self.installs.get();
         let mut read = read.iter_mut();
         keys.iter()
             .map(|key| {
                 let read = read.next().and_then(Option::take);
+                // A value read from the tables holds only as long as no flush has installed newer ones since.
+                let read = read.and_then(|(stamp, known)| (stamp == now).then_some(known));
                 if let Some(known) = self.newest_in_memory(key, room) {
                     return known.map(Some);
                 }
@@ -218,23 +225,52 @@ impl<I: Io> Shard<I> {
             .collect()
     }
 
-    /// Asks the tables of now for each key of which nothing is known.
-    async fn read_missing(&self, keys: &[&[u8]], known: &mut [Option<Known>], room: &Room) -> Result<()> {
-        let live = self.live();
-        let missing = keys.iter().zip(known).filter(|(_, known)| known.is_none());
+    /// Asks the tables for each key of which nothing is known, and notes of when they were.
+    async fn read_missing(
+        &self,
+        keys: &[&[u8]],
+        known: &mut [Option<Known>],
+        stamps: &mut [Stamp],
+        room: &Room,
+    ) -> Result<()> {
+        let places = known.iter_mut().zip(stamps);
+        let missing = keys.iter().zip(places).filter(|(_, (known, _))| known.is_none());
         let mut missing: Vec<_> = missing.collect();
         for some in missing.chunks_mut(READS_AT_A_TIME) {
-            let reads = some.iter_mut().map(|(key, known)| {
-                let live = live.clone();
-                async move {
-                    let found = self.find_in(live, key, MAX_SEQUENCE, |entry| Known::of_entry(entry, room));
-                    **known = Some(found.await??);
-                    Ok(())
-                }
+            let reads = some.iter_mut().map(|(key, (known, stamp))| async move {
+                let (of, read) = self.read_newest(key, room).await?;
+                (**known, **stamp) = (Some(read), of);
+                Ok(())
             });
             join_all(reads).await.into_iter().collect::<Result<()>>()?;
         }
         Ok(())
+    }
+
+    /// What the tables hold of `key`, and of when they are. Those that are looked into are the ones there are once there is
+    /// room for a large block: while it stands in line flushes are installed, and what it then read of tables of before would
+    /// not hold.
+    async fn read_newest(&self, key: &[u8], room: &Room) -> Result<(Stamp, Known)> {
+        let mut held: Option<Held<'_>> = None;
+        loop {
+            let (stamp, held_bytes) = (self.installs.get(), held.as_ref().map_or(0, Held::bytes));
+            let needed_bytes = Cell::new(0);
+            let choose = |(): &mut (), bytes| {
+                if bytes <= held_bytes {
+                    return Ok(Large::AtOnce);
+                }
+                needed_bytes.set(bytes);
+                Ok(Large::Unread)
+            };
+            let known = |(), entry: Option<Entry<'_>>| Known::of_entry(entry, room);
+            let sought = self.seek_in(self.live(), key, MAX_SEQUENCE, (), choose, known);
+            if let Some(known) = sought.await? {
+                return Ok((stamp, known?));
+            }
+            // Given back first: who holds room asks for no more. Each time it is more, so this ends.
+            drop(held.take());
+            held = Some(self.read_room.take(needed_bytes.get()).await);
+        }
     }
 
     fn stage_decided(&self, batch: &[u8], saw_staged: bool, durability: Durability) -> Begun {

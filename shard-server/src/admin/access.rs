@@ -14,7 +14,6 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::problem::{BUSY_AGAIN_S, Problem};
 use crate::auth;
-use crate::command::Failure;
 use crate::config::Role;
 use crate::server::Server;
 
@@ -93,15 +92,25 @@ impl Authorizer for KnownUsers {
                 return Identity::Nobody;
             };
             let auth = self.0.auth();
-            match auth.verify(user.as_bytes(), secret.as_bytes()).await {
-                Ok(known) => Identity::User(known.role),
-                // Nobody looked at the secret: it was not wrong.
-                Err(failure) if failure == Failure::BUSY_AUTH => Identity::Unchecked,
-                Err(_) => {
-                    tokio::time::sleep(self.failed(&user, peer)).await;
-                    Identity::Nobody
-                }
+            let denied = match auth.verify(user.as_bytes(), secret.as_bytes(), peer).await {
+                Ok(known) => return Identity::User(known.role),
+                Err(denied) => denied,
+            };
+            if denied.is_unchecked() {
+                tokio::time::sleep(self.0.unchecked_delay(peer)).await;
+                // A crowd of callers with one secret waits for one check of it.
+                let known = auth.recall(user.as_bytes(), secret.as_bytes());
+                return known.map_or(Identity::Unchecked, |known| Identity::User(known.role));
             }
+            let delay = self.failed(&user, peer);
+            // A task of its own: who hangs up does not take back the guess, which is under way until it would have been told.
+            let told = tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                drop(denied);
+            });
+            // It cannot fail, and what was wrong stays so.
+            let _told = told.await;
+            Identity::Nobody
         })
     }
 }

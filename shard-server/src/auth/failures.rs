@@ -23,6 +23,12 @@ struct Count {
     latest: Duration,
 }
 
+impl Count {
+    fn is_recent(&self, now: Duration) -> bool {
+        now.saturating_sub(self.latest) < FORGOTTEN_AFTER
+    }
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct Failures {
@@ -44,15 +50,14 @@ impl Failures {
     pub fn note(&self, peer: IpAddr, now: Duration) -> u32 {
         // A panic while it was held leaves whole counts.
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_recent = |count: &Count| now.saturating_sub(count.latest) < FORGOTTEN_AFTER;
         let mut peer = network(peer);
         if !counts.contains_key(&peer) && counts.len() >= self.peers {
-            counts.retain(|_, count| is_recent(count));
+            counts.retain(|_, count| count.is_recent(now));
             if counts.len() >= self.peers {
                 peer = EVERYBODY_ELSE;
             }
         }
-        let before = counts.get(&peer).copied().filter(is_recent);
+        let before = counts.get(&peer).copied().filter(|count| count.is_recent(now));
         let failures = before.map_or(0, |count| count.failures).saturating_add(1);
         counts.insert(
             peer,
@@ -62,6 +67,16 @@ impl Failures {
             },
         );
         failures
+    }
+
+    /// How many failures of `peer` there were lately.
+    pub fn of(&self, peer: IpAddr, now: Duration) -> u32 {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.get(&network(peer));
+        let count = own.or_else(|| counts.get(&EVERYBODY_ELSE).filter(|_| counts.len() >= self.peers));
+        count
+            .filter(|count| count.is_recent(now))
+            .map_or(0, |count| count.failures)
     }
 }
 
@@ -81,6 +96,7 @@ mod tests {
         assert_eq!(failures.note(peer(2), at(3)), 1, "another one's are its own");
         let quiet = at(3) + FORGOTTEN_AFTER;
         assert_eq!(failures.note(peer(1), quiet - at(1)), 4);
+        assert_eq!((failures.of(peer(1), quiet), failures.of(peer(2), quiet)), (4, 0));
         assert_eq!(failures.note(peer(2), quiet), 1);
     }
 
@@ -93,6 +109,7 @@ mod tests {
         let note = |n, now| failures.note(peer(n), now);
         assert!((1..=3).all(|n| note(n, Duration::ZERO) == 1));
         assert_eq!((note(4, Duration::ZERO), note(5, Duration::ZERO)), (1, 2));
+        assert_eq!(failures.of(peer(6), Duration::ZERO), 2);
         assert_eq!(note(1, Duration::ZERO), 2, "who has a place keeps it");
         assert!(failures.counts.lock().unwrap().len() <= 4);
         assert_eq!(note(6, FORGOTTEN_AFTER), 1, "the quiet ones have made room");

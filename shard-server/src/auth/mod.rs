@@ -3,6 +3,7 @@
 //! ```text
 //! hash     secrets as argon2id PHC strings: made, checked
 //! pool     checks them on threads of their own: a check holds a core for tens of ms, which no shard has
+//! places   how many guesses of one peer are under way
 //! failures who was wrong how often
 //! permit   which role may run which command: pure
 //! ```
@@ -10,11 +11,14 @@
 //! A secret that was checked once is remembered as a keyed hash, under a key that never leaves this process, so that a
 //! client that reconnects costs microseconds. A name that nobody has is checked all the same, against a hash of nothing,
 //! so that the time of an answer does not tell which names there are. Each failure makes its address wait longer before
-//! it hears of it, over whichever connections, on both planes.
+//! it hears of it, over whichever connections, on both planes. Until it has heard, the guess counts as under way, and of
+//! those an address has so many: beyond them nobody looks at its secrets, and it hears that as late as if they were wrong.
+//! Whom a secret that is remembered belongs to is let in all the while.
 
 pub mod failures;
 pub mod hash;
 pub mod permit;
+mod places;
 pub mod pool;
 
 use std::net::IpAddr;
@@ -30,6 +34,7 @@ use crate::config::{Role, Users};
 use failures::Failures;
 pub use hash::hash_secret;
 pub use permit::{may, permit};
+use places::{Place, Places};
 use pool::Pool;
 
 /// The name of a client that has not said another.
@@ -76,6 +81,7 @@ struct Checks {
     /// Under which checked secrets are remembered.
     key: hmac::Key,
     pool: Pool,
+    places: Arc<Places>,
 }
 
 impl Checks {
@@ -86,7 +92,32 @@ impl Checks {
             key: key
                 .map_err(|_| "the system gives no random numbers; 32 bytes of them are needed".to_owned())?,
             pool: Pool::start()?,
+            places: Arc::default(),
         })
+    }
+}
+
+/// Who was not let in. It is the guess under way: kept until the client is told, which is to be after a delay.
+#[derive(Debug)]
+pub struct Denied {
+    /// The answer.
+    pub failure: Failure,
+    _place: Option<Arc<Place>>,
+}
+
+impl Denied {
+    /// Whether nobody looked at the secret, so that it was not wrong.
+    pub fn is_unchecked(&self) -> bool {
+        self.failure == Failure::BUSY_AUTH
+    }
+}
+
+impl From<Failure> for Denied {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            _place: None,
+        }
     }
 }
 
@@ -167,38 +198,54 @@ impl Auth {
         self.failures.note(peer, now)
     }
 
+    /// How long a client at `peer` waits to hear that nobody looked at its secret: as long as for the news that it was wrong.
+    pub fn delay_unchecked(&self, peer: IpAddr, now: Duration) -> Duration {
+        delay(self.failures.of(peer, now))
+    }
+
     /// Who proves by `secret` to be `name`. Waits for a thread of the pool where the secret was not checked before; no
     /// core is held meanwhile.
     ///
     /// # Errors
-    /// The answer to whoever did not, or that too many are being checked.
-    pub async fn verify(&self, name: &[u8], secret: &[u8]) -> Result<Arc<User>, Failure> {
-        let Some(Checks { nobody, key, pool }) = &self.checks else {
+    /// The answer to whoever did not, or that too many are being checked: of all, or of those at `peer`.
+    pub async fn verify(&self, name: &[u8], secret: &[u8], peer: IpAddr) -> Result<Arc<User>, Denied> {
+        let Some(checks) = &self.checks else {
             let known = name == DEFAULT_USER.as_bytes();
             return known
                 .then(|| Arc::clone(&self.anybody))
-                .ok_or(Failure::WRONG_PASS);
+                .ok_or(Failure::WRONG_PASS.into());
         };
         if secret.len() > MAX_SECRET_BYTES {
-            return Err(Failure::WRONG_PASS);
+            return Err(Failure::WRONG_PASS.into());
         }
+        if let Some(user) = self.recall(name, secret) {
+            return Ok(user);
+        }
+        let place = checks.places.take(peer).ok_or(Failure::BUSY_AUTH)?;
         let user = self.find(name);
-        let remembered = user.and_then(|user| user.verified.get());
-        if let (Some(user), Some(tag)) = (user, remembered)
-            && hmac::verify(key, secret, tag.as_ref()).is_ok()
-        {
-            return Ok(Arc::clone(user));
-        }
-        let hash = user.map_or(nobody, |user| &user.secret_hash);
-        let right = pool.check(Arc::clone(hash), secret.to_vec()).await?;
-        match user {
-            Some(user) if right => {
+        let hash = Arc::clone(user.map_or(&checks.nobody, |user| &user.secret_hash));
+        let checked = checks.pool.check(hash, secret.to_vec(), &place).await;
+        match (user, checked) {
+            (Some(user), Ok(true)) => {
                 // Whoever was first keeps it: it is the tag of the same secret.
-                let _same = user.verified.set(hmac::sign(key, secret));
+                let _same = user.verified.set(hmac::sign(&checks.key, secret));
                 Ok(Arc::clone(user))
             }
-            _ => Err(Failure::WRONG_PASS),
+            (_, checked) => Err(Denied {
+                failure: checked.err().unwrap_or(Failure::WRONG_PASS),
+                _place: Some(place),
+            }),
         }
+    }
+
+    /// Who is remembered to have proved by `secret` to be `name`.
+    pub fn recall(&self, name: &[u8], secret: &[u8]) -> Option<Arc<User>> {
+        let key = &self.checks.as_ref()?.key;
+        let user = self.find(name)?;
+        let tag = user.verified.get()?;
+        hmac::verify(key, secret, tag.as_ref())
+            .is_ok()
+            .then(|| Arc::clone(user))
     }
 }
 
@@ -207,7 +254,14 @@ impl Auth {
     /// For these users, while as many secrets wait to be checked as may.
     pub(crate) fn busy(users: &Users) -> Self {
         let mut auth = Self::new(users).unwrap();
-        auth.checks.as_mut().unwrap().pool = Pool::full();
+        auth.checks.as_mut().unwrap().pool = Pool::stuck(0);
+        auth
+    }
+
+    /// For these users, while no check is ever done.
+    pub(crate) fn stuck(users: &Users) -> Self {
+        let mut auth = Self::new(users).unwrap();
+        auth.checks.as_mut().unwrap().pool = Pool::stuck(pool::QUEUED);
         auth
     }
 }
@@ -220,10 +274,12 @@ pub fn delay(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_once};
 
     use super::*;
     use crate::config::User as Configured;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     pub(super) fn users(of: &[(&str, Role, &str)]) -> Users {
         of.iter()
@@ -239,8 +295,9 @@ mod tests {
     fn who_knows_the_secret_is_let_in_and_nobody_else() {
         let auth = Auth::new(&users(&[("ada", Role::Write, "one"), ("bob", Role::Read, "two")])).unwrap();
         let verify = |name: &str, secret: &str| {
-            let user = block_on(auth.verify(name.as_bytes(), secret.as_bytes()));
-            user.map(|user| user.name.clone()).map_err(|failure| failure.0)
+            let user = block_on(auth.verify(name.as_bytes(), secret.as_bytes(), HERE));
+            user.map(|user| user.name.clone())
+                .map_err(|denied| denied.failure.0)
         };
         for _ in 0..2 {
             assert_eq!(verify("ada", "one").as_deref(), Ok("ada"));
@@ -265,14 +322,62 @@ mod tests {
     #[test]
     fn a_secret_that_was_checked_once_is_not_checked_by_the_pool_again() {
         let auth = Auth::new(&users(&[("ada", Role::Admin, "one")])).unwrap();
-        block_on(auth.verify(b"ada", b"one")).unwrap();
+        block_on(auth.verify(b"ada", b"one", HERE)).unwrap();
         let checks = || auth.checks.as_ref().unwrap().pool.checks();
         let before = checks();
         assert!(before > 0);
-        block_on(auth.verify(b"ada", b"one")).unwrap();
+        block_on(auth.verify(b"ada", b"one", HERE)).unwrap();
         assert_eq!(checks(), before);
-        block_on(auth.verify(b"ada", b"on")).unwrap_err();
+        block_on(auth.verify(b"ada", b"on", HERE)).unwrap_err();
         assert_eq!(checks(), before + 1, "another secret is");
+    }
+
+    /// Whoever sent wrong secrets over a hundred connections filled the queue of those to be checked, so that nobody else was
+    /// let in who had not been before.
+    #[test]
+    fn one_peer_s_guesses_leave_room_for_everybody_else_s() {
+        let peer = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let auth = Auth::stuck(&users(&[("ada", Role::Admin, "one")]));
+        let guess = |n| Box::pin(auth.verify(b"ada", b"one", peer(n)));
+        block_on(async {
+            let mut waiting = Vec::new();
+            let busy = loop {
+                let mut guess = guess(1);
+                match poll_once(&mut guess).await {
+                    None => waiting.push(guess),
+                    Some(told) => break told.unwrap_err(),
+                }
+            };
+            assert!(busy.is_unchecked());
+            assert!(
+                poll_once(&mut guess(2)).await.is_none(),
+                "another one's is queued"
+            );
+            // What it has queued is still there when its clients have gone.
+            drop(waiting);
+            assert!(poll_once(&mut guess(1)).await.is_some_and(|told| told.is_err()));
+            assert!(poll_once(&mut guess(3)).await.is_none());
+        });
+    }
+
+    /// Delays held up one connection each: over a hundred of them a hundred guesses were checked in the time of one.
+    #[test]
+    fn a_guess_is_under_way_until_its_client_was_told() {
+        let auth = Auth::new(&users(&[("ada", Role::Admin, "one")])).unwrap();
+        let guess = || block_on(auth.verify(b"ada", b"two", HERE)).unwrap_err();
+        let mut untold: Vec<_> = (0..places::PLACES).map(|_| guess()).collect();
+        assert!(untold.iter().all(|denied| !denied.is_unchecked()));
+        assert!(guess().is_unchecked());
+        untold.pop();
+        let told = guess();
+        assert!(!told.is_unchecked(), "there is a place again");
+        // A right secret that was checked for somebody else needs no place.
+        untold.push(told);
+        let right = || block_on(auth.verify(b"ada", b"one", HERE));
+        assert!(right().is_err_and(|denied| denied.is_unchecked()) && auth.recall(b"ada", b"one").is_none());
+        block_on(auth.verify(b"ada", b"one", [10, 0, 0, 1].into())).unwrap();
+        assert!(auth.recall(b"ada", b"one").is_some() && auth.recall(b"ada", b"two").is_none());
+        assert!(right().is_ok());
     }
 
     #[test]
@@ -287,8 +392,8 @@ mod tests {
     fn without_users_the_default_one_is_anybody() {
         let auth = Auth::new(&Users::default()).unwrap();
         assert!(auth.is_open());
-        assert!(block_on(auth.verify(b"default", b"whatever")).is_ok());
-        assert!(block_on(auth.verify(b"ada", b"")).is_err());
+        assert!(block_on(auth.verify(b"default", b"whatever", HERE)).is_ok());
+        assert!(block_on(auth.verify(b"ada", b"", HERE)).is_err());
     }
 
     #[test]

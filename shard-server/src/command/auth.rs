@@ -73,22 +73,26 @@ pub async fn identify<S: Store>(
     session: &mut Session,
 ) -> Result<(), Failure> {
     let Credentials { user, secret } = credentials;
-    match server.auth().verify(&user, &secret).await {
+    let (client, address) = (session.id, session.client.address);
+    let denied = match server.auth().verify(&user, &secret, address.ip()).await {
         Ok(user) => {
             session.identify(user);
-            Ok(())
+            return Ok(());
         }
-        // Nobody looked at the secret: it was not wrong.
-        Err(failure) if failure == Failure::BUSY_AUTH => Err(failure),
-        Err(failure) => {
-            let (client, address) = (session.id, session.client.address);
-            let failures = server.failed_auth(address.ip());
-            let user = server.auth().name_to_tell(&user);
-            tracing::warn!(client, %address, user, failures, "authentication failed");
-            store.sleep(delay(failures)).await;
-            Err(failure)
-        }
+        Err(denied) => denied,
+    };
+    if denied.is_unchecked() {
+        store.sleep(server.unchecked_delay(address.ip())).await;
+        // A crowd of clients with one secret waits for one check of it.
+        let user = server.auth().recall(&user, &secret).ok_or(denied.failure)?;
+        session.identify(user);
+        return Ok(());
     }
+    let failures = server.failed_auth(address.ip());
+    let user = server.auth().name_to_tell(&user);
+    tracing::warn!(client, %address, user, failures, "authentication failed");
+    store.sleep(delay(failures)).await;
+    Err(denied.failure)
 }
 
 /// What a `HELLO` asks for, to be done once everything before it was answered in the old protocol.

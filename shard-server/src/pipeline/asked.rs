@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use corelane::api::{Batch, Decision, Durability, Found, Op};
+use corelane::api::{Batch, Decision, Durability, Found, Look, Op};
 
 use super::room::{Budget, Claim, Room, Slot};
 use crate::command::request::sorted_keys;
@@ -130,7 +130,7 @@ pub(super) fn to_ops(
     let alone = matches!(&asked[..], [one] if matches!(one.what, What::Value(_)));
     let needs_room = !alone && !asked.iter().all(plain);
     let room = needs_room.then(|| Arc::new(Room::new(budget, asked.len())));
-    let (mut first_read, mut first_firm) = (true, true);
+    let (mut first_read, mut first_firm, mut foremost) = (true, true, true);
     let op = |(number, asked): (usize, Asked)| {
         let Some(room) = &room else {
             return (asked.shard, asked.what.without_room());
@@ -144,11 +144,13 @@ pub(super) fn to_ops(
             firm: asked.firm,
             owed: asked.firm && asked.reads(),
             first: asked.weighty && std::mem::take(first),
+            foremost: !asked.firm && std::mem::take(&mut foremost),
         };
         let asks = Asks {
             number,
             claim,
             room: Arc::clone(room),
+            reserved: 0,
         };
         (asked.shard, asked.what.within(asks, durability))
     };
@@ -161,6 +163,18 @@ struct Asks {
     number: usize,
     claim: Claim,
     room: Arc<Room>,
+    /// What was reserved of it for reading.
+    reserved: usize,
+}
+
+impl Asks {
+    fn left(&self) -> usize {
+        self.room.left(self.claim).saturating_add(self.reserved)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.room.take_beside(self.reserved, self.claim, bytes)
+    }
 }
 
 impl What {
@@ -175,51 +189,96 @@ impl What {
     fn within(self, asks: Asks, durability: Durability) -> Op {
         match self {
             Self::Plain(op) => op,
-            Self::Value(key) => value(key, asks),
-            Self::Present(key) => present(key, asks),
-            Self::Look(owned, sender) => look(owned, sender, asks),
+            Self::Value(key) => read(key, asks, Wanted::Value),
+            Self::Present(key) => read(key, asks, Wanted::Present),
+            Self::Look(owned, sender) => {
+                let key = owned.request().key().to_vec();
+                read(key, asks, Wanted::Answer(owned, sender))
+            }
             Self::Update(owned, sender) => update(owned, sender, asks, durability),
             Self::Transact(owned, sender) => transact(owned, sender, asks, durability),
         }
     }
 }
 
-fn value(key: Vec<u8>, asks: Asks) -> Op {
-    let look = Box::new(move |found: Found<'_>| {
-        let Asks { number, claim, room } = asks;
-        let (firm, bytes) = (claim.firm, found.value.map_or(0, <[u8]>::len));
-        let slot = if room.take(claim, bytes) {
-            let value = found.value.map(<[u8]>::to_vec);
-            Slot::Value { value, firm }
-        } else {
-            Slot::TooLong { bytes, firm }
-        };
-        room.leave(number, slot);
-    });
+/// What is wanted of a key that is looked at.
+enum Wanted {
+    Value,
+    Present,
+    Answer(Owned, Sender),
+    /// Nothing: it was put off.
+    Nothing,
+}
+
+/// A read on its way.
+struct Looking {
+    asks: Asks,
+    wanted: Wanted,
+}
+
+fn read(key: Vec<u8>, asks: Asks, wanted: Wanted) -> Op {
+    let look = Box::new(Looking { asks, wanted });
     Op::Look { key, look }
 }
 
-fn present(key: Vec<u8>, asks: Asks) -> Op {
-    let look = Box::new(move |found: Found<'_>| {
-        let (present, firm) = (found.value.is_some(), asks.claim.firm);
-        asks.room.leave(asks.number, Slot::Present { present, firm });
-    });
-    Op::Look { key, look }
-}
+impl Look for Looking {
+    /// Where there is no room to read the block, the read is put off as if its answer had none.
+    fn wants(&mut self, block_bytes: usize) -> bool {
+        let Asks {
+            number,
+            claim,
+            room,
+            reserved,
+        } = &mut self.asks;
+        if let Some(bytes) = room.reserve(*claim, block_bytes) {
+            *reserved += bytes;
+            return true;
+        }
+        match std::mem::replace(&mut self.wanted, Wanted::Nothing) {
+            Wanted::Value | Wanted::Present => {
+                let (bytes, firm) = (block_bytes, false);
+                room.leave(*number, Slot::TooLong { bytes, firm });
+            }
+            Wanted::Answer(owned, sender) => {
+                let (reply, again) = (Err(block_bytes), Some(owned));
+                // A client that went away does not wait for it; so below.
+                let _gone = sender.send(Said { reply, again });
+            }
+            Wanted::Nothing => {}
+        }
+        false
+    }
 
-fn look(owned: Owned, sender: Sender, asks: Asks) -> Op {
-    let key = owned.request().key().to_vec();
-    let look = Box::new(move |found: Found<'_>| {
-        let reply = {
-            let request = owned.request();
-            let (keys, found) = ([request.key()], [found]);
-            answer(&request, &mut View::new(&keys, &found), &asks)
-        };
-        let again = (!asks.claim.firm).then_some(owned);
-        // A client that went away does not wait for it; so below.
-        let _gone = sender.send(Said { reply, again });
-    });
-    Op::Look { key, look }
+    fn run(self: Box<Self>, found: Found<'_>) {
+        let Self { asks, wanted } = *self;
+        let firm = asks.claim.firm;
+        match wanted {
+            Wanted::Value => {
+                let bytes = found.value.map_or(0, <[u8]>::len);
+                let slot = if asks.take(bytes) {
+                    let value = found.value.map(<[u8]>::to_vec);
+                    Slot::Value { value, firm }
+                } else {
+                    Slot::TooLong { bytes, firm }
+                };
+                asks.room.leave(asks.number, slot);
+            }
+            Wanted::Present => {
+                let present = found.value.is_some();
+                asks.room.leave(asks.number, Slot::Present { present, firm });
+            }
+            Wanted::Answer(owned, sender) => {
+                let reply = {
+                    let request = owned.request();
+                    let (keys, found) = ([request.key()], [found]);
+                    answer(&request, &mut View::new(&keys, &found), &asks)
+                };
+                let again = (!firm).then_some(owned);
+                let _gone = sender.send(Said { reply, again });
+            }
+            Wanted::Nothing => {}
+        }
+    }
 }
 
 fn update(owned: Owned, sender: Sender, asks: Asks, durability: Durability) -> Op {
@@ -276,9 +335,9 @@ fn went_well(reply: &Result<Reply, usize>) -> bool {
 
 /// Runs the command's function, as far as there is room for its answer.
 fn answer(request: &Request<'_>, view: &mut View<'_>, asks: &Asks) -> Result<Reply, usize> {
-    let (room, claim) = (&asks.room, asks.claim);
+    let Asks { room, claim, .. } = asks;
     let run = request.spec.keyed().expect("only a command on keys is asked");
-    view.set_answer_room(room.left(claim));
+    view.set_answer_room(asks.left());
     let mut reply = Reply::default();
     reply.failed = !request.answer(run, view, &mut reply.bytes);
     if let Some(bytes) = view.refused_bytes() {
@@ -287,7 +346,7 @@ fn answer(request: &Request<'_>, view: &mut View<'_>, asks: &Asks) -> Result<Rep
         }
         return Err(bytes);
     }
-    if !room.take(claim, reply.bytes.len()) {
+    if !asks.take(reply.bytes.len()) {
         return Err(reply.bytes.len());
     }
     // Redis counts the looks of commands that only read.

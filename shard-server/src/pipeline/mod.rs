@@ -191,6 +191,9 @@ pub struct Pipeline<S> {
     steps: usize,
     /// How long this round has made way for what is more urgent.
     gave_way: Duration,
+    /// What the rounds took that the reads which were put off have been through. That its client was sent what is before them
+    /// is no part of it.
+    put_off: Duration,
     /// The last one that the table knows, and the one that `CLIENT LIST` shows.
     last: Option<Number>,
     shown: Option<Number>,
@@ -224,6 +227,7 @@ impl<S: Store> Pipeline<S> {
             commands: 0,
             steps: 0,
             gave_way: Duration::ZERO,
+            put_off: Duration::ZERO,
             last: None,
             shown: None,
             shown_queued: None,
@@ -489,6 +493,11 @@ impl<S: Store> Pipeline<S> {
         self.show_last();
         let counts = std::mem::take(&mut self.replies.counts);
         self.replies.take_commands(&mut self.ended);
+        let before = std::mem::take(&mut self.put_off);
+        let latency = before + latency;
+        if self.replies.has_later() {
+            self.put_off = latency;
+        }
         let telemetry = self.server.telemetry();
         let core = telemetry.core(self.store.core());
         core.round(&self.ended, latency);
@@ -509,7 +518,7 @@ impl<S: Store> Pipeline<S> {
         if !self.ended.is_empty() && telemetry.slow().is_slow(latency) {
             telemetry
                 .slow()
-                .offer(self.slow_entry(input, asked, last, latency));
+                .offer(self.slow_entry(input, asked, last, (before, latency)));
         }
         // A transaction of many commands has filled it.
         self.ended.truncate(ENDED_KEPT);
@@ -522,10 +531,11 @@ impl<S: Store> Pipeline<S> {
         input: &[u8],
         asked: cause::Asked,
         last: Option<(Number, Duration)>,
-        latency: Duration,
+        (put_off, latency): (Duration, Duration),
     ) -> SlowEntry {
         let spent = Spent {
             total: latency,
+            put_off,
             asked,
             durability: self.server.settings.durability,
             stall: asked

@@ -403,7 +403,8 @@ fn resolve(
         Wait::Present(key) => match found() {
             Slot::Present { firm: false, .. } if put_off => return later(Read::Present(key), 0),
             Slot::Present { present, .. } => Told::Present(present),
-            Slot::Empty | Slot::Value { .. } | Slot::TooLong { .. } => Told::Uncounted(Failure::NOT_RUN),
+            Slot::TooLong { bytes, .. } => return later(Read::Present(key), bytes),
+            Slot::Empty | Slot::Value { .. } => Told::Uncounted(Failure::NOT_RUN),
         },
         Wait::Reply(said) => match said.try_recv() {
             Ok(Said { reply, again }) => match (reply, again) {

@@ -11,6 +11,11 @@
 //! The first answer of each kind always fits, so that every round gets on and a value of any length can be had. An answer
 //! that is small takes no room: so many of them as a round has requests are no burden, and the cores share nothing for
 //! them but this.
+//!
+//! What a read wants of a value may be little, and what has to be read for it is all of it. So a read that can be put off
+//! takes room for a long block before that is read from the device, its answer included. Where there is none it is put off
+//! unread: a round reads no more than it has room for, and the reads of others get their turn before those that were put
+//! off are asked again. The first read of a round has its block read however long it is.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -56,6 +61,8 @@ pub(super) struct Claim {
     pub(super) owed: bool,
     /// It is the first of its kind in its round.
     pub(super) first: bool,
+    /// It is the first of all reads in its round that can be put off.
+    pub(super) foremost: bool,
 }
 
 /// What a lookup tells the connection that asked.
@@ -68,7 +75,7 @@ pub(super) enum Slot {
     Value { value: Option<Vec<u8>>, firm: bool },
     /// Whether the key is there, and whether that can be asked again.
     Present { present: bool, firm: bool },
-    /// The value is so long that there is no room for it.
+    /// The value, or the block that it is to be read with, is so long that there is no room for it.
     TooLong { bytes: usize, firm: bool },
 }
 
@@ -120,12 +127,20 @@ impl Room {
         } else {
             &self.reads_left
         };
-        let less = |left: usize| left.checked_sub(bytes);
-        claim.first
-            || claim.owed
-            || left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-                .is_ok()
+        claim.first || claim.owed || take_from(left, bytes)
+    }
+
+    /// Takes room for a block that is to be read. How much was taken; `None` where there is not so much.
+    pub(super) fn reserve(&self, claim: Claim, block_bytes: usize) -> Option<usize> {
+        if claim.firm || claim.first || claim.foremost {
+            return Some(0);
+        }
+        take_from(&self.reads_left, block_bytes).then_some(block_bytes)
+    }
+
+    /// Takes room for an answer of whose bytes so many were [`reserved`](Room::reserve); `false` where there is not so much.
+    pub(super) fn take_beside(&self, reserved: usize, claim: Claim, bytes: usize) -> bool {
+        bytes <= reserved || self.take(claim, bytes - reserved)
     }
 
     /// Counts a firm answer that wants so many bytes.
@@ -156,6 +171,12 @@ impl Room {
     }
 }
 
+fn take_from(left: &AtomicUsize, bytes: usize) -> bool {
+    let less = |left: usize| left.checked_sub(bytes);
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        .is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +193,7 @@ mod tests {
             firm,
             owed: false,
             first,
+            foremost: false,
         };
         assert!(room.take(claim(false, true), 1 << 30) && room.take(claim(true, true), 1 << 30));
         assert!(room.take(claim(false, false), 60));
@@ -186,6 +208,34 @@ mod tests {
             ..claim(true, false)
         };
         assert!(room.left(owed) == usize::MAX && room.take(owed, 1 << 30));
+    }
+
+    #[test]
+    fn room_for_reading_is_that_of_the_answers() {
+        let budget = Budget {
+            reads_bytes: 100,
+            firm_bytes: 0,
+            small_bytes: 10,
+        };
+        let room = Room::new(budget, 1);
+        let read = Claim {
+            firm: false,
+            owed: false,
+            first: false,
+            foremost: false,
+        };
+        let foremost = Claim {
+            foremost: true,
+            ..read
+        };
+        assert_eq!(room.reserve(foremost, 1 << 30), Some(0));
+        assert_eq!((room.reserve(read, 60), room.reserve(read, 41)), (Some(60), None));
+        assert!(!room.take(read, 41), "it is taken");
+        assert!(
+            room.take_beside(60, read, 60),
+            "an answer takes no more than its block"
+        );
+        assert!(room.take_beside(60, read, 100) && !room.take(read, 11));
     }
 
     #[test]

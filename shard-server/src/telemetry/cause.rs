@@ -26,6 +26,8 @@ pub struct Asked {
 pub struct Spent {
     /// All of it.
     pub total: Duration,
+    /// The rounds before it, in which its reads were put off for want of room.
+    pub put_off: Duration,
     /// Requests to shards.
     pub asked: Asked,
     /// When the shards acknowledge writes.
@@ -47,8 +49,14 @@ impl Spent {
     /// The parts of the time that matter, the longest first.
     pub fn cause(&self) -> String {
         let last = self.last.map_or(Duration::ZERO, |(_, took)| took);
-        let others = self.asked.took + self.gave_way + last;
-        let mut parts = vec![(self.gave_way, "more urgent work of the core".to_owned())];
+        let others = self.put_off + self.asked.took + self.gave_way + last;
+        let mut parts = vec![
+            (self.gave_way, "more urgent work of the core".to_owned()),
+            (
+                self.put_off,
+                "put off behind long answers of its pipeline".to_owned(),
+            ),
+        ];
         if self.asked.requests > 0 {
             parts.push((self.asked.took, self.asked_in_words()));
         }
@@ -172,6 +180,18 @@ mod tests {
             "waiting for 1 durable write (9900 us); writers of shard 3 are held back now: level 0 is behind"
         );
         assert_eq!(stalled(0).cause(), "waiting for 1 read (9900 us)");
+    }
+
+    #[test]
+    fn what_was_put_off_says_how_long() {
+        let spent = Spent {
+            put_off: us(7_000),
+            ..asked(1, 0, 3_000)
+        };
+        assert_eq!(
+            spent.cause(),
+            "put off behind long answers of its pipeline (7000 us); waiting for 1 read (3000 us)"
+        );
     }
 
     #[test]

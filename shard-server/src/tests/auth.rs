@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use corelane::io::Stream as _;
+
 use super::limits::{Core, Open};
 use crate::auth::{Auth, delay, hash_secret};
 use crate::config::{Limits, Role, User};
@@ -211,4 +213,29 @@ fn whoever_comes_anew_waits_as_long_as_one_that_stayed() {
     let script = Script::new([b"AUTH readers\r\n".to_vec()]);
     talk_to(&server, &store, script.clone());
     assert_eq!(script.answers(), b"+OK\r\n", "and is let in when it is right");
+}
+
+/// "Too many authentications" came at once: whoever flooded the server with guesses could go on as fast as it heard so.
+#[test]
+fn who_hears_that_nobody_looked_waits_as_long_as_who_was_wrong() {
+    let users = vec![User {
+        name: "ada".to_owned(),
+        role: Role::Write,
+        secret_hash: hash_secret("one").unwrap(),
+    }];
+    let (store, server) = (
+        MemoryStore::default(),
+        Arc::new(server().with_auth(Auth::busy(&users))),
+    );
+    for failures in 0..4 {
+        let before = store.now();
+        let script = Script::new([b"AUTH ada one\r\n".to_vec()]);
+        talk_to(&server, &store, script.clone());
+        let heard = script.answers();
+        assert!(heard.starts_with(b"-ERR too many authentications"), "{heard:?}");
+        // What nobody looked at was not wrong, and makes nobody wait longer; what is wrong does.
+        let waited = store.now().saturating_sub(before);
+        assert_eq!(waited, delay(failures), "after {failures}");
+        server.failed_auth(script.peer_addr().unwrap().ip());
+    }
 }

@@ -1,6 +1,7 @@
 //! Pipelines whose answers take more memory than one connection may have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::block_on;
 use proptest::prelude::*;
@@ -76,6 +77,79 @@ fn long_answers_are_made_only_as_far_as_there_is_room() {
             "{asked} requests: each read is asked again once at most, and those of the reference once"
         );
     }
+}
+
+/// What a round wanted of its values was bounded, and what was read for that was not: all of a first round's values were
+/// read from the device, 128 of up to 64 MiB, to be told of most of them that there is no room; and the long reads of all
+/// others stood in line behind them.
+#[test]
+fn a_round_has_no_more_read_from_the_device_than_there_is_room_for() {
+    const READS: usize = 100;
+    const VALUE_BYTES: usize = 1000;
+    let all_keys = {
+        let mut words = vec![&b"MGET"[..]];
+        words.extend([&b"a"[..]; READS]);
+        vec![command(&words)]
+    };
+    for reads_last in [false, true] {
+        for commands in [
+            vec![command(&[b"GET", b"a"]); READS],
+            vec![command(&[b"STRLEN", b"a"]); READS],
+            vec![command(&[b"EXISTS", b"a"]); READS],
+            vec![command(&[b"GETRANGE", b"a", b"0", b"2"]); READS],
+            all_keys.clone(),
+        ] {
+            let store = MemoryStore::default();
+            if reads_last {
+                store.end_reads_last();
+            }
+            store.put(b"a", &[b'v'; VALUE_BYTES]);
+            let expected = one_by_one(&store, &commands);
+            store.lie_on_device_from(500);
+            let (pipeline, _) = pipeline(&store);
+            let mut pipeline = pipeline.with_room(5 * VALUE_BYTES, 0, 10);
+            let (mut answers, input) = (Vec::new(), commands.concat());
+            let mut rest = &input[..];
+            loop {
+                let round = block_on(pipeline.round(rest));
+                rest = &rest[round.consumed..];
+                let read_bytes = store.device_bytes();
+                assert!(read_bytes <= 7 * VALUE_BYTES, "{read_bytes} bytes in a round");
+                answers.extend(pipeline.output().take().concat());
+                if round.ended != Ended::Full {
+                    break;
+                }
+            }
+            assert!(answers == expected, "{}", String::from_utf8_lossy(&answers));
+            assert_eq!(pipeline.held_bytes(), 0);
+        }
+    }
+}
+
+/// A read that was put off was said to have taken what its last turn took: the slow log and the histograms knew nothing of
+/// the turns that it had waited for.
+#[test]
+fn a_read_that_is_put_off_takes_from_when_it_came() {
+    let store = MemoryStore::default();
+    store.put(b"a", &[b'v'; 1000]);
+    let (pipeline, server) = pipeline(&store);
+    let mut pipeline = pipeline.with_room(0, 0, 10);
+    store.answer_after(Duration::from_millis(20));
+    let slow = server.telemetry().slow();
+    slow.set_threshold_us(50_000);
+    run(&mut pipeline, &b"GET a\r\n".repeat(3));
+    let told = |n| {
+        let logged = slow.latest(n).into_iter().map(|logged| logged.entry);
+        logged
+            .map(|entry| (entry.latency.as_millis(), entry.cause))
+            .collect::<Vec<_>>()
+    };
+    let cause = "put off behind long answers of its pipeline (40000 us); waiting for 1 read (20000 us)";
+    assert_eq!(told(9), [(60, cause.to_owned())]);
+    // And what comes after them has no part in it.
+    slow.set_threshold_us(20_000);
+    run(&mut pipeline, b"GET a\r\n");
+    assert_eq!(told(1), [(20, "waiting for 1 read (20000 us)".to_owned())]);
 }
 
 /// However little room there is, a value of any length can be had.
@@ -310,8 +384,10 @@ proptest! {
         reads_bytes in 0..600_usize,
         wide in any::<bool>(),
         reads_last in any::<bool>(),
+        on_device_from in prop_oneof![Just(usize::MAX), 50..400_usize],
     ) {
         let store = MemoryStore::default();
+        store.lie_on_device_from(on_device_from);
         if reads_last {
             store.end_reads_last();
         }
