@@ -50,7 +50,8 @@ impl Nap {
     pub(super) fn begin(&self) {
         // Only the sleeper changes the number; what a ringer says in between is of a sleep that is over.
         let word = self.0.load(Ordering::Relaxed);
-        self.0.store(fallen_asleep(word), Ordering::Relaxed);
+        // Whoever reads that it sleeps sees the waker that it has left before.
+        self.0.store(fallen_asleep(word), Ordering::Release);
     }
 
     /// The sleeper is awake.

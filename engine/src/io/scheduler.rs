@@ -24,7 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -144,6 +144,32 @@ struct Outside {
     /// Tasks woken from other threads; each is in it at most once, so it is bounded by their number.
     woken: SegQueue<Arc<TaskWaker>>,
     runtime: Outer,
+    /// Nobody takes from that queue any more. What lay in it would hold this, which holds it, for ever.
+    over: AtomicBool,
+}
+
+impl Outside {
+    /// Puts a woken task into the queue. After the end nothing stays there: of whoever puts one in, and then looks whether it
+    /// is over, and whoever says so, and then empties it, one sees the other.
+    fn push(&self, task: Arc<TaskWaker>) {
+        self.woken.push(task);
+        fence(Ordering::SeqCst);
+        if self.over.load(Ordering::Relaxed) {
+            self.clear();
+        }
+    }
+
+    fn set_over(&self, over: bool) {
+        self.over.store(over, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if over {
+            self.clear();
+        }
+    }
+
+    fn clear(&self) {
+        while self.woken.pop().is_some() {}
+    }
 }
 
 /// Wakes one task.
@@ -180,7 +206,7 @@ impl Wake for TaskWaker {
         if was_queued {
             self.outside.runtime.wake_too();
         } else {
-            self.outside.woken.push(Arc::clone(self));
+            self.outside.push(Arc::clone(self));
             self.outside.runtime.wake();
         }
     }
@@ -247,6 +273,7 @@ impl Scheduler {
             outside: Arc::new(Outside {
                 woken: SegQueue::new(),
                 runtime,
+                over: AtomicBool::new(false),
             }),
             fairness: RefCell::new(Fairness::new()),
             ready: Default::default(),
@@ -315,6 +342,7 @@ impl Scheduler {
             ends.set(true);
         });
         let _here = Home::enter(&self.0);
+        self.0.outside.set_over(false);
         // Before `_here` goes, so that what the tasks wake as they are dropped is found on this thread.
         let _dropped_last = DropTasks(&self.0);
         loop {
@@ -497,7 +525,7 @@ impl Inner {
             }
         }
         self.ready.iter().for_each(|ready| ready.borrow_mut().clear());
-        while self.outside.woken.pop().is_some() {}
+        self.outside.set_over(true);
         if let Outer::Left(place) = &self.outside.runtime {
             drop(place.take());
         }
@@ -764,6 +792,32 @@ mod tests {
         );
         stopped.first.wait();
         thread.join().expect("no panic");
+    }
+
+    /// A task that was woken after its scheduler had ended lay in a queue that it held itself, and with it the runtime's waker:
+    /// every database that was closed and then dropped left an open eventfd for each core behind.
+    #[test]
+    fn a_wake_after_the_end_keeps_nothing() {
+        let runtime = Arc::new(Stopped {
+            first: std::sync::Barrier::new(1),
+            wakes: AtomicUsize::new(0),
+        });
+        let gone = Arc::downgrade(&runtime);
+        let scheduler = Scheduler::with_waker(MS, Waker::from(runtime));
+        let left = Rc::new(RefCell::new(None));
+        let leaves = Rc::clone(&left);
+        run(&scheduler, async move {
+            poll_fn(|cx| {
+                *leaves.borrow_mut() = Some(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+        });
+        let waker: Waker = left.take().expect("the task has run");
+        let thread = std::thread::Builder::new().spawn(move || waker.wake());
+        thread.expect("a thread starts").join().expect("no panic");
+        drop(scheduler);
+        assert!(gone.upgrade().is_none(), "the runtime's waker is let go");
     }
 
     #[test]

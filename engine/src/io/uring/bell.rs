@@ -15,12 +15,12 @@
 //! The ring watches the eventfd by a poll that completes at each write; nobody reads it, and its counter reaches its end in
 //! centuries.
 //!
-//! **Why no message into the ring** (`IORING_OP_MSG_RING`), which would do without the eventfd: it is not faster. Two plain
-//! rings on two cores that wake each other there and back, asleep in between (`benches/runtimes`, 2 cores of an AMD EPYC with
-//! other work beside, Linux 6.18, 2026-11-21; medians of six turns): 37 to 39 µs by eventfd, 39 to 43 µs by a message
-//! that is handed over with the ringer's next sleep, and no less where it is handed over at once. What is paid for is the
-//! sleeping core's way back. And a message names the other ring by a descriptor, which may be another's by the time it is sent,
-//! and waits for the ringer's next turn where it is to cost no system call of its own.
+//! **No message into the ring yet** (`IORING_OP_MSG_RING`), which would do without the eventfd. Two plain rings on two cores
+//! that wake each other there and back, asleep in between, take 82 µs by eventfd and 58 µs by a message (`benches/runtimes`,
+//! medians of three rounds of 2 s on a quiet machine of 2 cores of an AMD EPYC, Linux 6.18, 2026-11-21; on a busy one no
+//! difference was seen); this runtime takes 87 µs, two threads with eventfds alone 95 µs. A message names the other ring by a
+//! descriptor, which must not be another's by the time it is sent, and waits for the ringer's next turn where it is to cost
+//! no system call of its own.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

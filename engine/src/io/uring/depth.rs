@@ -16,13 +16,12 @@ const CLASSES: usize = Class::ALL.len();
 ///
 /// A table is written in pieces of 512 KiB and read ahead in pieces of 256 KiB. A device streams with two of these, one that
 /// runs and one that is next in its queue; four are a merge that reads and writes at once, or two shards that flush. All four
-/// classes together are then at most 14 pieces ahead of a foreground read, some 5 MiB, however many merges and inputs there
-/// are. Maintenance prepares and removes files, which nobody waits for.
+/// classes together are then at most 16 pieces ahead of a foreground read, some 7 MiB, however many merges and inputs there
+/// are. Maintenance fills segments, one piece at a time: a writer whose segment is full may wait for that, so it has as much.
 const fn bound(class: Class) -> Option<usize> {
     match class {
         Class::Foreground => None,
-        Class::Flush | Class::Level0 | Class::Compaction => Some(4),
-        Class::Maintenance => Some(2),
+        Class::Flush | Class::Level0 | Class::Compaction | Class::Maintenance => Some(4),
     }
 }
 

@@ -264,15 +264,19 @@ impl Drop for InFlight {
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(self.arena.clone());
             std::mem::forget(self.buffers.clone());
+            return;
         }
+        // At once: what a ring that is only closed has locked the kernel lets go of some time later, and the next ring, which
+        // a process makes when it has found out by a first one what there is, finds that much less to lock.
+        let _nothing_was_registered = self.ring.submitter().unregister_buffers();
     }
 }
 
-/// Whether a cancellation has not reached its operation. EALREADY says that a thread of the kernel's is at work on it and was
-/// told to stop: it ends without being asked again.
+/// Whether a cancellation has not found its operation. EALREADY says that a thread of the kernel's is at work on it and was
+/// told to stop: it ends without being asked again. What a kernel refuses for any other reason it would refuse again.
 fn has_missed(cancellation: &Completion) -> bool {
     let error = cancellation.result.as_ref().err();
-    error.is_some_and(|error| error.raw_os_error() != Some(libc::EALREADY))
+    error.is_some_and(|error| error.raw_os_error() == Some(libc::ENOENT))
 }
 
 fn best_ring(wanted: Wanted) -> io::Result<(Ring, Setup)> {
