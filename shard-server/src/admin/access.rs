@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::problem::{BUSY_AGAIN_S, Problem};
-use crate::auth;
+use crate::auth::{self, Denied};
 use crate::config::Role;
 use crate::server::Server;
 
@@ -92,16 +92,18 @@ impl Authorizer for KnownUsers {
                 return Identity::Nobody;
             };
             let auth = self.0.auth();
-            let denied = match auth.verify(user.as_bytes(), secret.as_bytes(), peer).await {
+            let verify = || auth.verify(user.as_bytes(), secret.as_bytes(), peer);
+            let mut verified = verify().await;
+            if verified.as_ref().is_err_and(Denied::is_unchecked) {
+                tokio::time::sleep(self.0.unchecked_delay(peer)).await;
+                // Once more: a crowd of callers with one secret waits for one check of it.
+                verified = verify().await;
+            }
+            let denied = match verified {
                 Ok(known) => return Identity::User(known.role),
+                Err(denied) if denied.is_unchecked() => return Identity::Unchecked,
                 Err(denied) => denied,
             };
-            if denied.is_unchecked() {
-                tokio::time::sleep(self.0.unchecked_delay(peer)).await;
-                // A crowd of callers with one secret waits for one check of it.
-                let known = auth.recall(user.as_bytes(), secret.as_bytes());
-                return known.map_or(Identity::Unchecked, |known| Identity::User(known.role));
-            }
             let delay = self.failed(&user, peer);
             // A task of its own: who hangs up does not take back the guess, which is under way until it would have been told.
             let told = tokio::spawn(async move {

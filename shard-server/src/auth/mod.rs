@@ -218,11 +218,24 @@ impl Auth {
         if secret.len() > MAX_SECRET_BYTES {
             return Err(Failure::WRONG_PASS.into());
         }
+        if checks.places.are_full(peer) {
+            return Err(Failure::BUSY_AUTH.into());
+        }
         if let Some(user) = self.recall(name, secret) {
             return Ok(user);
         }
-        let place = checks.places.take(peer).ok_or(Failure::BUSY_AUTH)?;
         let user = self.find(name);
+        let Some(place) = checks.places.take(peer, places::PLACES) else {
+            // Of a user whose secret is remembered it is known already.
+            let wrong = user.is_some_and(|user| user.verified.get().is_some());
+            if !wrong {
+                return Err(Failure::BUSY_AUTH.into());
+            }
+            return Err(Denied {
+                failure: Failure::WRONG_PASS,
+                _place: checks.places.take(peer, places::UNTOLD),
+            });
+        };
         let hash = Arc::clone(user.map_or(&checks.nobody, |user| &user.secret_hash));
         let checked = checks.pool.check(hash, secret.to_vec(), &place).await;
         match (user, checked) {
@@ -239,7 +252,7 @@ impl Auth {
     }
 
     /// Who is remembered to have proved by `secret` to be `name`.
-    pub fn recall(&self, name: &[u8], secret: &[u8]) -> Option<Arc<User>> {
+    fn recall(&self, name: &[u8], secret: &[u8]) -> Option<Arc<User>> {
         let key = &self.checks.as_ref()?.key;
         let user = self.find(name)?;
         let tag = user.verified.get()?;
@@ -378,6 +391,26 @@ mod tests {
         block_on(auth.verify(b"ada", b"one", [10, 0, 0, 1].into())).unwrap();
         assert!(auth.recall(b"ada", b"one").is_some() && auth.recall(b"ada", b"two").is_none());
         assert!(right().is_ok());
+    }
+
+    /// A secret that was remembered told at once, uncounted and however many asked, whether a guess was right.
+    #[test]
+    fn guesses_at_a_remembered_secret_are_guesses_too() {
+        let auth = Auth::new(&users(&[("ada", Role::Admin, "one")])).unwrap();
+        let ask = |secret: &[u8], peer| block_on(auth.verify(b"ada", secret, peer));
+        ask(b"one", HERE).unwrap();
+        let untold: Vec<_> = (0..places::UNTOLD)
+            .map(|_| ask(b"two", HERE).unwrap_err())
+            .collect();
+        assert!(
+            untold.iter().all(|denied| !denied.is_unchecked()),
+            "each is told as wrong"
+        );
+        let looked_at = |secret| !ask(secret, HERE).is_err_and(|denied| denied.is_unchecked());
+        assert!(!looked_at(b"two".as_slice()) && !looked_at(b"one"));
+        assert!(ask(b"one", [10, 0, 0, 1].into()).is_ok(), "others are let in");
+        drop(untold);
+        assert!(ask(b"one", HERE).is_ok());
     }
 
     #[test]

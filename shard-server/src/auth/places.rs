@@ -15,6 +15,12 @@ use crate::peers::network;
 /// A dozen clients of one machine that were given a wrong secret do not keep those with a right one out.
 pub(super) const PLACES: usize = super::pool::QUEUED / 4;
 
+/// Guesses of one peer that nobody has been told of yet: those, and such as were wrong by what is remembered of their user's
+/// secret, which is found out without the pool. With so many, no secret of that peer is looked at, remembered or not: else
+/// whoever guesses over a thousand connections guesses a thousand times in the time of one delay. Room for those that honest
+/// clients of one machine send at once.
+pub(super) const UNTOLD: usize = 4 * PLACES;
+
 /// The places of all peers.
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<HashMap<IpAddr, usize>>);
@@ -27,13 +33,19 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// A place for a guess of `peer`; `None` where it has as many as it may.
-    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Place>> {
+    /// Whether `peer` has so many guesses that nothing of it is looked at.
+    pub(super) fn are_full(&self, peer: IpAddr) -> bool {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(&network(peer)).is_some_and(|&count| count >= UNTOLD)
+    }
+
+    /// A place for a guess of `peer`; `None` where it has `most` or more.
+    pub(super) fn take(self: &Arc<Self>, peer: IpAddr, most: usize) -> Option<Arc<Place>> {
         let peer = network(peer);
         // A panic while it was held leaves whole counts; so below.
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(peer).or_default();
-        if *count >= PLACES {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -61,7 +73,7 @@ mod tests {
     #[test]
     fn a_peer_has_so_many_places_and_what_it_gives_back_leaves_nothing_behind() {
         let places = Arc::new(Places::default());
-        let take = |peer: &str| places.take(peer.parse().unwrap());
+        let take = |peer: &str| places.take(peer.parse().unwrap(), PLACES);
         let mut held: Vec<_> = (0..PLACES).map(|_| take("2001:db8::1").unwrap()).collect();
         assert!(take("2001:db8::2").is_none(), "one network is one peer");
         let other = take("10.0.0.1").expect("another one's are its own");
