@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use corelane::api::Durability;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Denied, User};
 use crate::clients::{Arrival, Client, Registry};
 use crate::cluster::Topology;
 use crate::command::table;
@@ -288,10 +288,25 @@ impl Server {
         self.auth.note_failure(peer, Duration::from_millis(self.now_ms()))
     }
 
-    /// How long a client at `peer` waits to hear that nobody looked at its secret.
-    pub fn unchecked_delay(&self, peer: IpAddr) -> Duration {
-        self.auth
-            .delay_unchecked(peer, Duration::from_millis(self.now_ms()))
+    /// Who of those at `peer` proves by `secret` to be `name`. Where nobody looked at the secret that is told late, by `sleep`,
+    /// and after another try: a crowd of clients with one secret waits for one check of it.
+    ///
+    /// # Errors
+    /// As [`Auth::verify`].
+    pub async fn verify<S: Future<Output = ()>>(
+        &self,
+        name: &[u8],
+        secret: &[u8],
+        peer: IpAddr,
+        sleep: impl FnOnce(Duration) -> S,
+    ) -> Result<Arc<User>, Denied> {
+        let verified = self.auth.verify(name, secret, peer).await;
+        if !verified.as_ref().is_err_and(Denied::is_unchecked) {
+            return verified;
+        }
+        let now = Duration::from_millis(self.now_ms());
+        sleep(self.auth.delay_unchecked(peer, now)).await;
+        self.auth.verify(name, secret, peer).await
     }
 
     /// Says what time it is on the process's clock.

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::problem::{BUSY_AGAIN_S, Problem};
-use crate::auth::{self, Denied};
+use crate::auth;
 use crate::config::Role;
 use crate::server::Server;
 
@@ -91,15 +91,9 @@ impl Authorizer for KnownUsers {
             let Some(Credentials { user, secret }) = credentials else {
                 return Identity::Nobody;
             };
-            let auth = self.0.auth();
-            let verify = || auth.verify(user.as_bytes(), secret.as_bytes(), peer);
-            let mut verified = verify().await;
-            if verified.as_ref().is_err_and(Denied::is_unchecked) {
-                tokio::time::sleep(self.0.unchecked_delay(peer)).await;
-                // Once more: a crowd of callers with one secret waits for one check of it.
-                verified = verify().await;
-            }
-            let denied = match verified {
+            let (name, secret) = (user.as_bytes(), secret.as_bytes());
+            let verified = self.0.verify(name, secret, peer, tokio::time::sleep);
+            let denied = match verified.await {
                 Ok(known) => return Identity::User(known.role),
                 Err(denied) if denied.is_unchecked() => return Identity::Unchecked,
                 Err(denied) => denied,

@@ -12,8 +12,8 @@
 //! client that reconnects costs microseconds. A name that nobody has is checked all the same, against a hash of nothing,
 //! so that the time of an answer does not tell which names there are. Each failure makes its address wait longer before
 //! it hears of it, over whichever connections, on both planes. Until it has heard, the guess counts as under way, and of
-//! those an address has so many: beyond them nobody looks at its secrets, and it hears that as late as if they were wrong.
-//! Whom a secret that is remembered belongs to is let in all the while.
+//! those an address has so many: beyond them nobody checks its secrets, and it hears that as late as if they were wrong. A
+//! secret that is remembered is let in a while longer, until [`places::UNTOLD`] guesses are under way.
 
 pub mod failures;
 pub mod hash;

@@ -6,7 +6,7 @@
 use super::client::{MAX_NAME_BYTES, checked_name};
 use super::table::{NO_AUTH, spec};
 use super::{Action, Call, Failure, Keys, Spec};
-use crate::auth::{DEFAULT_USER, Denied, delay};
+use crate::auth::{DEFAULT_USER, delay};
 use crate::query::Query;
 use crate::resp::number::parse_i64;
 use crate::resp::{Protocol, reply};
@@ -74,13 +74,8 @@ pub async fn identify<S: Store>(
 ) -> Result<(), Failure> {
     let Credentials { user, secret } = credentials;
     let (client, address) = (session.id, session.client.address);
-    let mut verified = server.auth().verify(&user, &secret, address.ip()).await;
-    if verified.as_ref().is_err_and(Denied::is_unchecked) {
-        store.sleep(server.unchecked_delay(address.ip())).await;
-        // Once more: a crowd of clients with one secret waits for one check of it.
-        verified = server.auth().verify(&user, &secret, address.ip()).await;
-    }
-    let denied = match verified {
+    let verified = server.verify(&user, &secret, address.ip(), |delay| store.sleep(delay));
+    let denied = match verified.await {
         Ok(user) => {
             session.identify(user);
             return Ok(());

@@ -16,6 +16,8 @@ mod names;
 mod sockets;
 mod tasks;
 
+pub use tasks::work;
+
 /// How often a check looks again for something that another task must do, a millisecond apart.
 const PATIENCE: u32 = 10_000;
 

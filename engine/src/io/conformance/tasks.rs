@@ -57,7 +57,7 @@ pub async fn tasks<I: Io>(io: I) {
 }
 
 /// Keeps the core busy as a well-behaved task does, until `stop`; counts its steps.
-async fn work<I: Io>(io: I, steps: Rc<Cell<u64>>, stop: Rc<Cell<bool>>) {
+pub async fn work<I: Io>(io: I, steps: Rc<Cell<u64>>, stop: Rc<Cell<bool>>) {
     while !stop.get() {
         for _ in 0..100 {
             std::hint::black_box(io.random_u64());

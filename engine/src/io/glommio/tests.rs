@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 
 use tempfile::TempDir;
 
+use super::super::conformance::work;
 use super::super::cores::{CoreThread, StartOptions, available_cores};
 use super::super::mailbox::{Receiver, Sender, mailbox};
 use super::super::{File, OpenMode};
@@ -280,19 +281,6 @@ fn foreign_threads_fill_a_mailbox_and_the_core_answers_every_one() {
         caller.join().unwrap();
     }
     join_within_a_minute(threads.unwrap());
-}
-
-/// Keeps the core busy as a well-behaved task does, until `stop`; counts its steps.
-async fn work(io: GlommioIo, steps: Rc<Cell<u64>>, stop: Rc<Cell<bool>>) {
-    while !stop.get() {
-        for _ in 0..100 {
-            std::hint::black_box(io.random_u64());
-        }
-        steps.set(steps.get() + 1);
-        if io.should_yield() {
-            io.yield_now().await;
-        }
-    }
 }
 
 #[test]
