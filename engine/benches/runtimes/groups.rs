@@ -100,10 +100,12 @@ struct Callers {
 impl Service for Callers {
     async fn run<I: Io>(self, core: Core<I>) {
         let (each, running) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(CALLERS)));
+        let (all_ended, ends) = oneshot::async_channel();
+        let all_ended = Rc::new(Cell::new(Some(all_ended)));
         let (cpu, start) = (thread_cpu(), Instant::now());
         for caller in 0..CALLERS {
             let (each, running) = (Rc::clone(&each), Rc::clone(&running));
-            let (call, length) = (core.clone(), self.length);
+            let (call, length, all_ended) = (core.clone(), self.length, Rc::clone(&all_ended));
             core.io().spawn(Class::Foreground, async move {
                 let mut number = 0_u64;
                 while start.elapsed() < length {
@@ -113,11 +115,12 @@ impl Service for Callers {
                     each.borrow_mut().push(begun.elapsed().as_nanos() as u32);
                 }
                 running.set(running.get() - 1);
+                if running.get() == 0 {
+                    all_ended.take().unwrap().send(()).unwrap();
+                }
             });
         }
-        while running.get() > 0 {
-            core.io().sleep(Duration::from_millis(1)).await;
-        }
+        ends.await.unwrap();
         *self.measured.lock().unwrap() = Latencies {
             each: each.take(),
             took: start.elapsed(),
