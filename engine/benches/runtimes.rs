@@ -1,7 +1,8 @@
 //! The runtimes side by side with what the kernel itself can do, in one run:
 //!
 //! - `reads`: random reads of 4 KiB at several depths, against a plain ring.
-//! - `groups`: durable writes of 64 callers, against a plain ring that writes groups of the same sizes.
+//! - `groups`: durable writes of 64 callers, by a runtime with nothing but a log and by the whole engine, each against a plain
+//!   ring that writes groups of the same sizes.
 //! - `messages`: messages between two cores that sleep, look or work, one and 64 at a time, against two threads with an
 //!   eventfd and two plain rings.
 //! - `beside`: the foreground beside a background that wants the whole core and the device.
@@ -25,6 +26,8 @@ mod beside;
 mod groups;
 #[path = "runtimes/latencies.rs"]
 mod latencies;
+#[path = "runtimes/log.rs"]
+mod log;
 #[path = "runtimes/messages.rs"]
 mod messages;
 #[path = "runtimes/raw.rs"]
@@ -132,25 +135,36 @@ impl Run {
     fn groups(&mut self) {
         let (dir, length) = (self.dir.clone(), self.length);
         for runtime in [Runtime::Uring, Runtime::Glommio] {
-            // The plain loop comes first, and needs groups of an engine that ran before: this once it is not measured.
-            let (_, first) = groups::engine(runtime, &dir, length);
-            println!("\ngroups: {}", first.words());
-            let sizes: RefCell<Groups> = RefCell::new(first);
-            let engine = || {
-                let (measured, groups) = groups::engine(runtime, &dir, length);
-                sizes.replace(groups);
-                measured
-            };
-            self.in_turns(
-                &format!("durable writes of 64 callers, {runtime}"),
-                &[
-                    ("plain ring, same groups", &|| {
-                        raw_writes::groups(&dir, &sizes.borrow(), length)
-                    }),
-                    ("engine", &engine),
-                ],
-            );
+            self.writes(&format!("{runtime}, log alone"), &|| {
+                log::alone(runtime, &dir, length)
+            });
+            self.writes(&format!("{runtime}, engine"), &|| {
+                groups::engine(runtime, &dir, length)
+            });
         }
+    }
+
+    /// Durable writes against the plain loop that writes their groups.
+    fn writes(&mut self, who: &str, measure: &dyn Fn() -> (Latencies, Groups)) {
+        let (dir, length) = (self.dir.clone(), self.length);
+        // The plain loop comes first, and needs groups of a run before: this once it is not measured.
+        let (_, first) = measure();
+        println!("\ngroups: {}", first.words());
+        let sizes: RefCell<Groups> = RefCell::new(first);
+        let writes = || {
+            let (measured, groups) = measure();
+            sizes.replace(groups);
+            measured
+        };
+        self.in_turns(
+            &format!("durable writes of 64 callers, {who}"),
+            &[
+                ("plain ring, same groups", &|| {
+                    raw_writes::groups(&dir, &sizes.borrow(), length)
+                }),
+                ("64 callers", &writes),
+            ],
+        );
     }
 
     fn messages(&mut self) {

@@ -5,6 +5,7 @@
 //! at a time as the log does. What the engine has more to do is all that differs: frames, memtable, callers.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
@@ -16,7 +17,7 @@ use corelane::io::{Class, Io};
 
 use crate::latencies::{Latencies, thread_cpu};
 
-const CALLERS: u64 = 64;
+pub const CALLERS: u64 = 64;
 const VALUE_BYTES: usize = 400;
 const PAGE_BYTES: u64 = 4096;
 
@@ -55,6 +56,20 @@ impl Groups {
             writes: stats.group_batches.sum() as f64 / groups as f64,
             ranges,
             groups,
+        }
+    }
+
+    /// Those of so many writes, whose groups are counted by their pages.
+    pub fn of_sizes(sizes: &BTreeMap<u64, u64>, writes: u64) -> Self {
+        let groups = sizes.values().sum();
+        Self {
+            ranges: sizes
+                .iter()
+                .map(|(&pages, &count)| (pages, pages, count))
+                .collect(),
+            groups,
+            reach: 0.0,
+            writes: writes as f64 / groups as f64,
         }
     }
 

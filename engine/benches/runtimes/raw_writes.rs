@@ -14,7 +14,7 @@ use crate::latencies::{Latencies, thread_cpu};
 use crate::raw::Page;
 
 /// As long as a segment of the log.
-const FILE_BYTES: u64 = 64 << 20;
+pub const FILE_BYTES: u64 = 64 << 20;
 /// No group is longer: the log cuts at 1 MiB.
 const LONGEST_PAGES: u64 = 512;
 
@@ -32,7 +32,7 @@ pub fn groups(dir: &Path, groups: &Groups, length: Duration) -> Latencies {
 }
 
 /// A file of zeros on stable storage, opened as the log opens its segments.
-fn segment(dir: &Path) -> tempfile::NamedTempFile {
+pub fn segment(dir: &Path) -> tempfile::NamedTempFile {
     let mut zeros = tempfile::NamedTempFile::new_in(dir).unwrap();
     for _ in 0..FILE_BYTES >> 20 {
         zeros.write_all(&[0; 1 << 20]).unwrap();
