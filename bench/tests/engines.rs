@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{plan, spec};
+use corelane::api::Runtime;
 use corelane_bench::result::Run;
 use corelane_bench::run::choice::EngineChoice;
 use corelane_bench::run::{Watch, run};
@@ -65,14 +66,19 @@ fn all_is_done_and_verified(engine: EngineChoice, scans: bool) -> Run {
 
 #[test]
 fn corelane_on_its_cores() {
-    let run = all_is_done_and_verified(EngineChoice::Corelane, true);
-    let counted = run.engines[0].repeats[0].phases[1].cost.counters;
-    assert!(counted.log_writes.unwrap() > 0 && counted.log_batches.unwrap() >= 200);
+    for runtime in [Runtime::Uring, Runtime::Glommio] {
+        let run = all_is_done_and_verified(EngineChoice::Corelane(runtime), true);
+        let engine = &run.engines[0];
+        assert_eq!(engine.engine, format!("corelane={runtime}"));
+        assert!(engine.fairness.threads.contains(&runtime.to_string()));
+        let counted = engine.repeats[0].phases[1].cost.counters;
+        assert!(counted.log_writes.unwrap() > 0 && counted.log_batches.unwrap() >= 200);
+    }
 }
 
 #[test]
 fn corelane_through_its_handle() {
-    all_is_done_and_verified(EngineChoice::Handle, true);
+    all_is_done_and_verified(EngineChoice::Handle(Runtime::Auto), true);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use corelane::api::Runtime;
 
 use crate::error::BenchError;
 use crate::run::Open;
@@ -72,9 +73,13 @@ pub struct Place {
     /// Directory for databases, on the device in question; each is removed when it was measured.
     #[arg(long, default_value = ".")]
     pub dir: PathBuf,
-    /// corelane, corelane-handle, fjall, redb, rocksdb, lmdb, resp=HOST:PORT.
+    /// corelane, corelane-handle, fjall, redb, rocksdb, lmdb, resp=HOST:PORT; the first two with a runtime of their own where
+    /// one is named, as in corelane=glommio.
     #[arg(long, value_delimiter = ',', default_value = "corelane,fjall,redb")]
     pub engines: Vec<EngineChoice>,
+    /// What carries the engine's cores where it is not named with it: auto, uring, glommio.
+    #[arg(long, default_value_t = Runtime::Auto)]
+    pub runtime: Runtime,
     /// Empties a RESP server before each repeat, by FLUSHALL.
     #[arg(long)]
     pub resp_flush: bool,
@@ -273,6 +278,7 @@ impl Place {
     /// The engines, and whether servers are emptied.
     pub fn engines(&self) -> Vec<Box<dyn Open>> {
         let boxed = |engine: EngineChoice| -> Box<dyn Open> {
+            let engine = engine.on(self.runtime);
             Box::new(if self.resp_flush { engine.flushed() } else { engine })
         };
         self.engines.iter().cloned().map(boxed).collect()

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use corelane::api::{Answer, Batch, Core, Db, Op, ScanRange, Service, ShardStats, Stats};
+use corelane::api::{Answer, Batch, Core, Db, Op, Runtime, ScanRange, Service, ShardStats, Stats};
 use corelane::io::mailbox::{Receiver, Sender, mailbox};
 use corelane::io::{Class, Io};
 
@@ -80,11 +80,19 @@ pub struct Corelane {
 }
 
 impl Corelane {
-    /// Creates a database in `dir`, with a shard on each of the first cores; `on_shard`: callers run on them.
+    /// Creates a database in `dir`, with a shard on each of the first cores, which `runtime` carries; `on_shard`: callers run on
+    /// them.
     ///
     /// # Errors
     /// The engine's.
-    pub fn open(dir: &Path, options: &EngineOptions, on_shard: bool) -> Result<Self, BenchError> {
+    pub fn open(
+        dir: &Path,
+        options: &EngineOptions,
+        runtime: Runtime,
+        on_shard: bool,
+    ) -> Result<Self, BenchError> {
+        // Chosen here, so that the result names it.
+        let runtime = runtime.choose().runtime;
         let shards = options.cores;
         let (cores, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| mailbox(COMMANDS))
@@ -94,6 +102,7 @@ impl Corelane {
         let db = Db::builder(dir)
             .cores((0..usize::from(shards)).collect())
             .shards(shards)
+            .runtime(runtime)
             .cache_bytes(bytes(options.cache_bytes))
             .memtable_bytes(bytes(options.memtable_bytes / u64::from(shards)))
             .service(Callers(Arc::new(Mutex::new(receivers))))
@@ -103,7 +112,7 @@ impl Corelane {
             cores,
             db,
             on_shard,
-            fairness: fairness(options, on_shard),
+            fairness: fairness(options, runtime, on_shard),
         })
     }
 
@@ -240,7 +249,7 @@ impl Engine for Corelane {
     }
 }
 
-fn fairness(options: &EngineOptions, on_shard: bool) -> Fairness {
+fn fairness(options: &EngineOptions, runtime: Runtime, on_shard: bool) -> Fairness {
     let callers = if on_shard {
         "callers on the cores"
     } else {
@@ -253,7 +262,7 @@ fn fairness(options: &EngineOptions, on_shard: bool) -> Fairness {
         cache_bytes: Some(options.cache_bytes),
         memtable_bytes: Some(options.memtable_bytes),
         compression: "none in level 0, LZ4 below".to_owned(),
-        threads: format!("{} pinned executors, {callers}", options.cores),
+        threads: format!("{} pinned executors of {runtime}, {callers}", options.cores),
         cores: format!("{}, pinned", options.cores),
         choices: vec!["none: the defaults, with the run's cache, memtables and cores".to_owned()],
     }

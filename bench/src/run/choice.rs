@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use corelane::api::Runtime;
+
 use crate::engines::Engine;
 use crate::engines::corelane::Corelane;
 use crate::engines::fjall::Fjall;
@@ -13,13 +15,17 @@ use crate::error::BenchError;
 use crate::run::Open;
 use crate::spec::EngineOptions;
 
+/// The engine's names.
+const CORELANE: &str = "corelane";
+const HANDLE: &str = "corelane-handle";
+
 /// An engine that can be measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// The engine, callers on its cores.
-    Corelane,
-    /// The engine, callers on threads outside.
-    Handle,
+    /// The engine on this runtime, callers on its cores.
+    Corelane(Runtime),
+    /// The engine on this runtime, callers on threads outside.
+    Handle(Runtime),
     /// fjall.
     Fjall,
     /// redb.
@@ -38,6 +44,16 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
+    /// The same, where the engine runs on `runtime` unless it was given one of its own.
+    #[must_use]
+    pub fn on(self, runtime: Runtime) -> Self {
+        match self {
+            Self::Corelane(Runtime::Auto) => Self::Corelane(runtime),
+            Self::Handle(Runtime::Auto) => Self::Handle(runtime),
+            other => other,
+        }
+    }
+
     /// The same, where a server is emptied before each repeat.
     #[must_use]
     pub fn flushed(self) -> Self {
@@ -55,8 +71,8 @@ impl Open for EngineChoice {
 
     fn open(&self, dir: &Path, options: &EngineOptions) -> Result<Box<dyn Engine>, BenchError> {
         Ok(match self {
-            Self::Corelane => Box::new(Corelane::open(dir, options, true)?),
-            Self::Handle => Box::new(Corelane::open(dir, options, false)?),
+            Self::Corelane(runtime) => Box::new(Corelane::open(dir, options, *runtime, true)?),
+            Self::Handle(runtime) => Box::new(Corelane::open(dir, options, *runtime, false)?),
             Self::Fjall => Box::new(Fjall::open(dir, options)?),
             Self::Redb => Box::new(Redb::open(dir, options)?),
             Self::RocksDb => return rocksdb(dir, options),
@@ -93,8 +109,10 @@ fn lmdb(_dir: &Path, _options: &EngineOptions) -> Result<Box<dyn Engine>, BenchE
 impl fmt::Display for EngineChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Corelane => f.write_str("corelane"),
-            Self::Handle => f.write_str("corelane-handle"),
+            Self::Corelane(Runtime::Auto) => f.write_str(CORELANE),
+            Self::Corelane(runtime) => write!(f, "{CORELANE}={runtime}"),
+            Self::Handle(Runtime::Auto) => f.write_str(HANDLE),
+            Self::Handle(runtime) => write!(f, "{HANDLE}={runtime}"),
             Self::Fjall => f.write_str("fjall"),
             Self::Redb => f.write_str("redb"),
             Self::RocksDb => f.write_str("rocksdb"),
@@ -108,28 +126,27 @@ impl FromStr for EngineChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "corelane" => Self::Corelane,
-            "corelane-handle" => Self::Handle,
-            "fjall" => Self::Fjall,
-            "redb" => Self::Redb,
-            "rocksdb" => Self::RocksDb,
-            "lmdb" => Self::Lmdb,
-            other => match other
-                .strip_prefix("resp=")
-                .filter(|address| address.contains(':'))
-            {
-                Some(address) => Self::Resp {
-                    address: address.to_owned(),
-                    flush: false,
-                },
-                None => {
-                    return Err(format!(
-                        "`{other}` is no engine; there are corelane, corelane-handle, fjall, redb, rocksdb, lmdb \
-                         and resp=HOST:PORT"
-                    ));
-                }
+        let (name, chosen) = text
+            .split_once('=')
+            .map_or((text, None), |(name, chosen)| (name, Some(chosen)));
+        let runtime = || chosen.map_or(Ok(Runtime::Auto), str::parse);
+        Ok(match (name, chosen) {
+            (CORELANE, _) => Self::Corelane(runtime()?),
+            (HANDLE, _) => Self::Handle(runtime()?),
+            ("fjall", None) => Self::Fjall,
+            ("redb", None) => Self::Redb,
+            ("rocksdb", None) => Self::RocksDb,
+            ("lmdb", None) => Self::Lmdb,
+            ("resp", Some(address)) if address.contains(':') => Self::Resp {
+                address: address.to_owned(),
+                flush: false,
             },
+            _ => {
+                return Err(format!(
+                    "`{text}` is no engine; there are corelane and corelane-handle (either with a runtime behind it, \
+                     as in corelane=glommio), fjall, redb, rocksdb, lmdb and resp=HOST:PORT"
+                ));
+            }
         })
     }
 }
@@ -143,6 +160,8 @@ mod tests {
         for name in [
             "corelane",
             "corelane-handle",
+            "corelane=uring",
+            "corelane-handle=glommio",
             "fjall",
             "redb",
             "rocksdb",
@@ -151,7 +170,7 @@ mod tests {
         ] {
             assert_eq!(name.parse::<EngineChoice>().unwrap().to_string(), name);
         }
-        for wrong in ["", "leveldb", "resp=", "resp=nowhere"] {
+        for wrong in ["", "leveldb", "resp=", "resp=nowhere", "fjall=uring"] {
             assert!(
                 wrong
                     .parse::<EngineChoice>()
@@ -160,6 +179,19 @@ mod tests {
                 "{wrong}"
             );
         }
+        let error = "corelane=tokio".parse::<EngineChoice>().unwrap_err();
+        assert!(error.contains("there is no runtime"), "{error}");
+    }
+
+    #[test]
+    fn a_runtime_for_all_is_for_those_without_their_own() {
+        let on_glommio = |name: &str| {
+            let choice: EngineChoice = name.parse().unwrap();
+            choice.on(Runtime::Glommio).to_string()
+        };
+        assert_eq!(on_glommio("corelane"), "corelane=glommio");
+        assert_eq!(on_glommio("corelane-handle=uring"), "corelane-handle=uring");
+        assert_eq!(on_glommio("fjall"), "fjall");
     }
 
     #[cfg(not(feature = "rocksdb"))]

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use corelane::api::Runtime;
 use serde::{Deserialize, Serialize};
 
 use crate::device::command::progress;
@@ -26,6 +27,9 @@ pub struct ServersArgs {
     /// Our server's binary, of a release build.
     #[arg(long, default_value = "target/release/corelane")]
     pub corelane: PathBuf,
+    /// What carries our server's cores: auto, uring, glommio.
+    #[arg(long, default_value_t = Runtime::Auto)]
+    pub runtime: Runtime,
     /// Redis's server.
     #[arg(long, default_value = "redis-server")]
     pub redis: PathBuf,
@@ -115,6 +119,7 @@ fn measure(
     std::fs::create_dir(dir).map_err(|e| BenchError::file("making", dir, e))?;
     let programs = Programs {
         corelane: &args.corelane,
+        runtime: args.runtime,
         redis: &args.redis,
     };
     let peer = Peer::start(server, programs, dir, cores)?;

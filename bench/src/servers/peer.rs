@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use corelane::api::Runtime;
+
 use crate::error::{BenchError, Kind};
 use crate::servers::plan::Server;
 
@@ -23,6 +25,8 @@ const TICKS_A_SECOND: f64 = 100.0;
 pub struct Programs<'a> {
     /// Our server.
     pub corelane: &'a Path,
+    /// What carries its cores.
+    pub runtime: Runtime,
     /// Redis's.
     pub redis: &'a Path,
 }
@@ -134,6 +138,7 @@ fn command(
                 .arg(programs.corelane)
                 .args(["serve", "--port", &port.to_string()]);
             command
+                .args(["--runtime", &programs.runtime.to_string()])
                 .args(["--cores", list])
                 .arg("--data-dir")
                 .arg(dir.join("data"));
@@ -184,6 +189,7 @@ mod tests {
     fn a_program_that_is_not_there_is_told() {
         let programs = Programs {
             corelane: Path::new("/none/corelane"),
+            runtime: Runtime::Auto,
             redis: Path::new("/none/redis-server"),
         };
         let dir = crate::machine::test_dir();
