@@ -5,6 +5,7 @@
 //!   ring that writes groups of the same sizes.
 //! - `messages`: messages between two cores that sleep, look or work, one and 64 at a time, against two threads with an
 //!   eventfd and two plain rings.
+//! - `sends`: sends over loopback from a plain ring, with and without a copy.
 //! - `beside`: the foreground beside a background that wants the whole core and the device.
 //!
 //! `cargo bench -p corelane --bench runtimes`. `CORELANE_BENCH_ONLY` names those to measure, with commas between;
@@ -38,6 +39,8 @@ mod raw_writes;
 mod reads;
 #[path = "runtimes/rings.rs"]
 mod rings;
+#[path = "runtimes/sends.rs"]
+mod sends;
 #[path = "runtimes/store.rs"]
 mod store;
 
@@ -191,6 +194,20 @@ impl Run {
         }
     }
 
+    fn sends(&mut self) {
+        let length = self.length;
+        for kib in [16, 64, 256, 1024] {
+            let by = |how| sends::sends(how, kib << 10, length);
+            self.in_turns(
+                &format!("sends of {kib} KiB over loopback"),
+                &[
+                    ("copied", &|| by(sends::Send::Copied)),
+                    ("zero-copy", &|| by(sends::Send::ZeroCopy)),
+                ],
+            );
+        }
+    }
+
     fn beside(&mut self) {
         use Background::{Computes, ComputesAndReads, Nothing};
         let (path, length) = (self.file.clone(), self.length);
@@ -264,6 +281,9 @@ fn main() {
     }
     if wanted("messages") {
         run.messages();
+    }
+    if wanted("sends") {
+        run.sends();
     }
     if wanted("beside") {
         run.beside();
