@@ -21,6 +21,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod allocator;
 pub mod auth;
 pub mod clients;
 pub mod cluster;

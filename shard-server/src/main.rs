@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use corelane_server::allocator;
 use corelane_server::console::run::complain;
 use corelane_server::options::{Cli, Command};
 use corelane_server::panics;
@@ -12,6 +13,7 @@ use corelane_server::tools::print;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
         Command::Serve(flags) => {
+            allocator::give_back_large();
             panics::end_with_the_first();
             flags.load().and_then(|loaded| serve(&loaded))
         }
