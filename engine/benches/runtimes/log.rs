@@ -66,9 +66,11 @@ type Sizes = BTreeMap<u64, u64>;
 async fn log<I: Io>(io: I, path: PathBuf, staging: Rc<Staging>, sizes: Rc<RefCell<Sizes>>) {
     let file = io.open(&path, OpenOptions::WRITE.dsync()).await.unwrap();
     let mut position = 0;
+    let (mut records, mut answers) = (Vec::new(), Vec::new());
     loop {
         staging.some().await;
-        let (records, answers) = (staging.bytes.take(), staging.answers.take());
+        records = staging.bytes.replace(records);
+        answers = staging.answers.replace(answers);
         let mut buffer = io.alloc(records.len().next_multiple_of(PAGE_BYTES));
         buffer[..records.len()].copy_from_slice(&records);
         let bytes = buffer.len();
@@ -79,7 +81,8 @@ async fn log<I: Io>(io: I, path: PathBuf, staging: Rc<Staging>, sizes: Rc<RefCel
         assert_eq!(written.unwrap(), bytes);
         position += bytes as u64;
         *sizes.borrow_mut().entry((bytes / PAGE_BYTES) as u64).or_default() += 1;
-        for answer in answers {
+        records.clear();
+        for answer in answers.drain(..) {
             answer.send(()).unwrap();
         }
     }
@@ -106,10 +109,12 @@ impl Job for Writes {
                 let (each, running) = (Rc::clone(&each), Rc::clone(&running));
                 let (staging, all_ended) = (Rc::clone(&staging), Rc::clone(&all_ended));
                 io.spawn(Class::Foreground, async move {
-                    while start.elapsed() < length {
-                        let begun = Instant::now();
+                    let mut begun = start;
+                    while begun - start < length {
                         staging.write().await;
-                        each.borrow_mut().push(begun.elapsed().as_nanos() as u32);
+                        let ended = Instant::now();
+                        each.borrow_mut().push((ended - begun).as_nanos() as u32);
+                        begun = ended;
                     }
                     running.set(running.get() - 1);
                     if running.get() == 0 {

@@ -29,6 +29,11 @@ struct Staged {
     bytes: Range<usize>,
 }
 
+/// Room that an empty group may keep for the next, in bytes of batches and in batches: what one frame holds, and as many as
+/// take no more than that for their places. Few groups are larger, and a shard keeps no more than two.
+const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BATCHES: usize = 1 << 14;
+
 /// A group of batches. See the module's head.
 #[derive(Debug, Default)]
 pub struct Group {
@@ -74,6 +79,29 @@ pub struct Piece {
 }
 
 impl Group {
+    /// The same with nothing in it. It keeps its room, so that the next group is not moved each time that it outgrows what it
+    /// has; where that is more than a usual group needs, it is given back.
+    pub fn emptied(mut self) -> Self {
+        let bytes = self.payload.capacity().max(self.unlogged.capacity());
+        let batches = self.ends.capacity().max(self.staged.capacity());
+        if bytes > KEPT_BYTES || batches > KEPT_BATCHES {
+            return Self::default();
+        }
+        self.payload.clear();
+        self.unlogged.clear();
+        self.ends.clear();
+        self.staged.clear();
+        self.answers.get_mut().clear();
+        Self {
+            payload: self.payload,
+            ends: self.ends,
+            unlogged: self.unlogged,
+            staged: self.staged,
+            answers: self.answers,
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing was staged.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty() && self.staged.is_empty()
@@ -308,6 +336,38 @@ mod tests {
     fn value(value: &[u8]) -> Option<StagedValue<'_>> {
         let expires_ms = None;
         Some(StagedValue::Put(Content { value, expires_ms }))
+    }
+
+    #[test]
+    fn an_emptied_group_is_a_new_one_with_room() {
+        let mut group = Group::default();
+        for i in 0..10_u8 {
+            group.stage(&put(&[i], &[i; 400]), Durability::Sync, None);
+            group.stage(&put(&[i], &[i; 400]), Durability::None, None);
+        }
+        assert!(group.newest(&[3]).is_some());
+        group.note_durable(4);
+        group.refuse_unlogged();
+        let room = group.payload.capacity();
+        let mut group = group.emptied();
+        assert!(group.is_empty() && !group.wants_sync() && !group.is_refused());
+        assert!(!group.has_unlogged() && !group.has_unapplied() && group.newest(&[3]).is_none());
+        assert_eq!((group.bytes(), group.applied_batches()), (0, 0));
+        assert_eq!(group.payload.capacity(), room);
+        group.log_applied(&put(b"k", b"v"));
+        assert_eq!((group.logged_batches(), group.batch(0)), (1, &*put(b"k", b"v")));
+    }
+
+    #[test]
+    fn a_group_of_unusual_size_keeps_no_room() {
+        let mut group = Group::default();
+        group.stage(&put(b"k", &vec![0; KEPT_BYTES + 1]), Durability::Sync, None);
+        assert_eq!(group.emptied().payload.capacity(), 0);
+        let mut group = Group::default();
+        for _ in 0..=KEPT_BATCHES {
+            group.stage(&put(b"k", b""), Durability::Sync, None);
+        }
+        assert_eq!(group.emptied().ends.capacity(), 0);
     }
 
     #[test]

@@ -33,6 +33,8 @@ use crate::wal::Writer;
 pub struct Staging {
     open: RefCell<Group>,
     in_flight: RefCell<Rc<Group>>,
+    /// An empty one, with room for the next.
+    spare: RefCell<Group>,
     /// The commit loop has ended.
     ended: std::cell::Cell<bool>,
     /// When the oldest `Buffered` batch of the open group was staged.
@@ -256,7 +258,7 @@ impl<I: Io> Shard<I> {
 
     /// Closes the open group and rotates the memtable if it is full or a flush was asked for.
     fn seal(&self) -> Option<Rc<Immutable>> {
-        let group = std::mem::take(&mut *self.staging.open.borrow_mut());
+        let group = self.staging.open.replace(self.staging.spare.take());
         let waits = group.has_unapplied();
         *self.staging.in_flight.borrow_mut() = Rc::new(group);
         self.staging.oldest.set(None);
@@ -285,6 +287,9 @@ impl<I: Io> Shard<I> {
         match outcome {
             Ok(()) => self.apply_and_acknowledge(&group),
             Err(error) => self.fail(&group, &error),
+        }
+        if let Ok(group) = Rc::try_unwrap(group) {
+            self.staging.spare.replace(group.emptied());
         }
     }
 
