@@ -27,6 +27,7 @@ use crate::connection;
 use crate::server::Server;
 use crate::tls::socket::Socket;
 use crate::tls::stream::TlsStream;
+use crate::tls::turns::Turns;
 
 /// Between two looks at something another core does: only while starting and ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -143,8 +144,9 @@ impl RespService {
         core: &Core<I>,
         door: &Door<I::Listener>,
         clients: &Rc<Clients<Socket<I::Stream>>>,
+        handshakes: &Rc<Turns>,
     ) {
-        let welcome = |stream| self.welcome(core, door, stream, clients);
+        let welcome = |stream| self.welcome(core, door, stream, clients, handshakes);
         accept(core.io(), &door.listener, core.closing(), welcome).await;
     }
 
@@ -167,6 +169,7 @@ impl RespService {
         door: &Door<I::Listener>,
         stream: I::Stream,
         clients: &Rc<Clients<Socket<I::Stream>>>,
+        handshakes: &Rc<Turns>,
     ) {
         let server = Arc::clone(&self.server);
         let counts = server.counts(core.index());
@@ -180,7 +183,7 @@ impl RespService {
             own_core: door.own_core,
         };
         let tls = server.tls().filter(|_| door.tls).map(|door| door.tls.current());
-        let (store, clients) = (core.clone(), Rc::clone(clients));
+        let (store, clients, turns) = (core.clone(), Rc::clone(clients), Rc::clone(handshakes));
         core.io().spawn(Class::Foreground, async move {
             let Some(seat) = server.admit(arrival) else {
                 server.counts(store.index()).rejected.add(1);
@@ -191,7 +194,7 @@ impl RespService {
                 None => Socket::Plain(stream),
                 Some(config) => {
                     let within = Duration::from_millis(server.limits().unknown_ms);
-                    match shake_hands(store.io(), stream, config, within).await {
+                    match shake_hands(store.io(), &turns, stream, config, within).await {
                         Some(stream) => Socket::Tls(stream),
                         None => return,
                     }
@@ -260,11 +263,12 @@ async fn turn_away<T: Stream>(stream: &T, tls: bool) {
 /// Shakes hands within a time; `None` where that failed, and the connection has ended.
 async fn shake_hands<I: Io>(
     io: &I,
+    turns: &Turns,
     stream: I::Stream,
     config: Arc<ServerConfig>,
     within: Duration,
 ) -> Option<TlsStream<I::Stream>> {
-    let shaking = pin!(TlsStream::accept(stream.clone(), config));
+    let shaking = pin!(TlsStream::accept(io, turns, stream.clone(), config));
     let why = match select(shaking, pin!(io.sleep(within))).await {
         Either::Left((Ok(stream), _)) => return Some(stream),
         Either::Left((Err(error), _)) => error.to_string(),
@@ -296,10 +300,14 @@ impl Service for RespService {
     async fn run<I: Io>(self, core: Core<I>) {
         self.tell_clocks(&core);
         self.clocks.fetch_add(1, Ordering::AcqRel);
-        let clients = Rc::new(Clients::default());
+        let (clients, turns) = (Rc::new(Clients::default()), Rc::new(Turns::default()));
         match self.open(&core).await {
             Some(doors) => {
-                let accepting = join_all(doors.iter().map(|door| self.accept(&core, door, &clients)));
+                let accepting = join_all(
+                    doors
+                        .iter()
+                        .map(|door| self.accept(&core, door, &clients, &turns)),
+                );
                 join(accepting, self.sweep(&core, &clients)).await;
             }
             None => core.closing().await,
