@@ -5,7 +5,8 @@
 //! No error ends the loop: a server that stops accepting for a moment's lack of descriptors would have to be restarted.
 //!
 //! Connections come in crowds: after a restart, or from somebody who connects as fast as he can. The kernel then holds a
-//! thousand of them ready, and each is a task that wants its turn; so only a few are taken before all others have had theirs.
+//! thousand of them ready, and each is a task that wants its turn; so only a few are taken before all others have had theirs,
+//! and where those that come are of no use to anybody the next ones wait ([`pace`](crate::pace)).
 
 use std::io::{Error, ErrorKind};
 use std::pin::pin;
@@ -14,15 +15,13 @@ use std::time::Duration;
 use corelane::io::{Io, Listener};
 use futures_util::future::{Either, select};
 
+use crate::pace::{self, Pace};
+
 /// After an accept failed for the machine: long enough for descriptors to come back, short enough for nobody to notice.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Between two complaints about failed accepts in the log: pauses.
 const QUIET_FAILURES: u64 = 500;
-
-/// Connections taken before other tasks get their turn: some tenths of a ms of work, which a client that is here already
-/// waits for at most.
-const ACCEPTS_A_TURN: usize = 4;
 
 /// Whether an accept failed for its connection alone.
 fn is_of_the_connection(error: &Error) -> bool {
@@ -32,10 +31,11 @@ fn is_of_the_connection(error: &Error) -> bool {
     )
 }
 
-/// Gives `welcome` each connection that comes to `listener`, until `ending` completes.
+/// Gives `welcome` each connection that comes to `listener`, no faster than `pace` allows, until `ending` completes.
 pub async fn accept<I: Io, L: Listener>(
     io: &I,
     listener: &L,
+    pace: &Pace,
     ending: impl Future<Output = ()>,
     mut welcome: impl FnMut(L::Stream),
 ) {
@@ -48,8 +48,14 @@ pub async fn accept<I: Io, L: Listener>(
             Either::Left((Ok(stream), _)) => {
                 welcome(stream);
                 accepted += 1;
-                if accepted.is_multiple_of(ACCEPTS_A_TURN) {
+                if !accepted.is_multiple_of(pace::A_TURN) {
+                    continue;
+                }
+                let pause = pace.pause(io.now());
+                if pause.is_zero() {
                     io.yield_now().await;
+                } else if let Either::Right(_) = select(pin!(io.sleep(pause)), ending.as_mut()).await {
+                    return;
                 }
             }
             Either::Left((Err(error), _)) if is_of_the_connection(&error) => {}
@@ -119,12 +125,70 @@ mod tests {
                 }
             });
             let welcome = |_| welcomed.set(welcomed.get() + 1);
-            accept(&io, &listener, io.sleep(Duration::from_secs(5)), welcome).await;
+            accept(
+                &io,
+                &listener,
+                &Pace::default(),
+                io.sleep(Duration::from_secs(5)),
+                welcome,
+            )
+            .await;
             assert_eq!(welcomed.get(), CROWD);
             // The simulated core draws who is next, so that one task may have several turns in a row.
             assert!(most_at_once.get() <= CROWD / 10, "{}", most_at_once.get());
         })
         .expect("the power stays on");
+    }
+
+    /// A listener to whom somebody comes every 50 us.
+    struct Steady(sim::SimIo);
+
+    const BETWEEN: Duration = Duration::from_micros(50);
+
+    impl Listener for Steady {
+        type Stream = Script;
+
+        async fn accept(&self) -> std::io::Result<Script> {
+            self.0.sleep(BETWEEN).await;
+            Ok(Script::default())
+        }
+
+        fn local_addr(&self) -> std::io::Result<SocketAddr> {
+            Ok(([127, 0, 0, 1], 1).into())
+        }
+    }
+
+    /// How many of those who come without end are taken in 5 s, where they end unserved or do not end.
+    fn taken_in_5_s(futile: bool) -> usize {
+        let welcomed = Rc::new(Cell::new(0));
+        let count = Rc::clone(&welcomed);
+        sim::run(1, &SimDisk::new(), 1, async move |machine| {
+            let io = machine.core(0);
+            let pace = Rc::<Pace>::default();
+            let welcome = |_| {
+                count.set(count.get() + 1);
+                let (pace, own) = (Rc::clone(&pace), io.clone());
+                io.spawn(Class::Foreground, async move {
+                    own.sleep(Duration::from_millis(2)).await;
+                    if futile {
+                        pace.futile(own.now());
+                    }
+                });
+            };
+            let ending = io.sleep(Duration::from_secs(5));
+            accept(&io, &Steady(io.clone()), &pace, ending, welcome).await;
+        })
+        .expect("the power stays on");
+        welcomed.get()
+    }
+
+    /// Who connected anew for each thing that the server refused was taken as fast as he came, and had half of the core.
+    #[test]
+    fn a_storm_is_taken_at_a_bounded_rate_and_a_crowd_as_fast_as_it_comes() {
+        let storm = taken_in_5_s(true);
+        assert!((18_000..21_500).contains(&storm), "{storm}");
+        let crowd = taken_in_5_s(false);
+        assert!(crowd > 95_000, "{crowd}");
     }
 
     #[test]
@@ -142,7 +206,14 @@ mod tests {
             let welcomed = RefCell::new(Vec::new());
             let began = io.now();
             let welcome = |_| welcomed.borrow_mut().push(io.now());
-            accept(&io, &listener, io.sleep(Duration::from_secs(5)), welcome).await;
+            accept(
+                &io,
+                &listener,
+                &Pace::default(),
+                io.sleep(Duration::from_secs(5)),
+                welcome,
+            )
+            .await;
             let welcomed = welcomed.borrow();
             assert_eq!(welcomed.len(), errors.len());
             assert!(welcomed[0] - began >= PAUSE, "it lets descriptors come back");

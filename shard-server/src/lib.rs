@@ -40,6 +40,7 @@ pub mod info;
 pub mod log;
 pub mod options;
 pub mod output;
+pub mod pace;
 pub mod panics;
 pub mod peers;
 pub mod pipeline;

@@ -24,9 +24,11 @@ use crate::accept::accept;
 use crate::clients::of_core::SWEEP_EVERY;
 use crate::clients::{Arrival, Clients};
 use crate::connection;
+use crate::pace::Pace;
 use crate::server::Server;
 use crate::tls::socket::Socket;
 use crate::tls::stream::TlsStream;
+use crate::tls::turns::Turns;
 
 /// Between two looks at something another core does: only while starting and ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -138,14 +140,9 @@ impl RespService {
     }
 
     /// Accepts clients at one door until the database closes.
-    async fn accept<I: Io>(
-        &self,
-        core: &Core<I>,
-        door: &Door<I::Listener>,
-        clients: &Rc<Clients<Socket<I::Stream>>>,
-    ) {
-        let welcome = |stream| self.welcome(core, door, stream, clients);
-        accept(core.io(), &door.listener, core.closing(), welcome).await;
+    async fn accept<I: Io>(&self, core: &Core<I>, door: &Door<I::Listener>, shared: &Rc<Shared<I::Stream>>) {
+        let welcome = |stream| self.welcome(core, door, stream, shared);
+        accept(core.io(), &door.listener, &shared.pace, core.closing(), welcome).await;
     }
 
     /// Sweeps this core's clients and tells its shards' time until the database closes; the first core also samples what the rates of now are made of.
@@ -166,7 +163,7 @@ impl RespService {
         core: &Core<I>,
         door: &Door<I::Listener>,
         stream: I::Stream,
-        clients: &Rc<Clients<Socket<I::Stream>>>,
+        shared: &Rc<Shared<I::Stream>>,
     ) {
         let server = Arc::clone(&self.server);
         let counts = server.counts(core.index());
@@ -180,24 +177,11 @@ impl RespService {
             own_core: door.own_core,
         };
         let tls = server.tls().filter(|_| door.tls).map(|door| door.tls.current());
-        let (store, clients) = (core.clone(), Rc::clone(clients));
-        core.io().spawn(Class::Foreground, async move {
-            let Some(seat) = server.admit(arrival) else {
-                server.counts(store.index()).rejected.add(1);
-                turn_away(&stream, tls.is_some()).await;
-                return;
-            };
-            let socket = match tls {
-                None => Socket::Plain(stream),
-                Some(config) => {
-                    let within = Duration::from_millis(server.limits().unknown_ms);
-                    match shake_hands(store.io(), stream, config, within).await {
-                        Some(stream) => Socket::Tls(stream),
-                        None => return,
-                    }
-                }
-            };
-            connection::serve(socket, seat, store, clients).await;
+        let (core, shared) = (core.clone(), Rc::clone(shared));
+        core.io().clone().spawn(Class::Foreground, async move {
+            if !meet(&server, &core, &shared, (stream, tls), arrival).await {
+                shared.pace.futile(core.io().now());
+            }
         });
     }
 
@@ -213,6 +197,23 @@ impl RespService {
             self.drained.load(Ordering::Acquire) >= core.cores()
         })
         .await;
+    }
+}
+
+/// What the connections of one core share.
+struct Shared<T> {
+    clients: Rc<Clients<Socket<T>>>,
+    handshakes: Turns,
+    pace: Pace,
+}
+
+impl<T: Stream> Default for Shared<T> {
+    fn default() -> Self {
+        Self {
+            clients: Rc::default(),
+            handshakes: Turns::default(),
+            pace: Pace::default(),
+        }
     }
 }
 
@@ -248,6 +249,34 @@ impl<L: Listener> Door<L> {
     }
 }
 
+/// Serves a connection to its end; `tls` is what is shown where it speaks that. Whether it came to be served.
+async fn meet<I: Io>(
+    server: &Arc<Server>,
+    core: &Core<I>,
+    shared: &Shared<I::Stream>,
+    (stream, tls): (I::Stream, Option<Arc<ServerConfig>>),
+    arrival: Arrival,
+) -> bool {
+    let Some(seat) = server.admit(arrival) else {
+        server.counts(core.index()).rejected.add(1);
+        turn_away(&stream, tls.is_some()).await;
+        return false;
+    };
+    let socket = match tls {
+        None => Socket::Plain(stream),
+        Some(config) => {
+            let within = Duration::from_millis(server.limits().unknown_ms);
+            match shake_hands(core.io(), &shared.handshakes, stream, config, within).await {
+                Some(stream) => Socket::Tls(stream),
+                None => return false,
+            }
+        }
+    };
+    let client = Arc::clone(seat.client());
+    connection::serve(socket, seat, core.clone(), Rc::clone(&shared.clients)).await;
+    client.was_served()
+}
+
 /// Tells a client that there is no room for it; one that expects TLS would not understand the words.
 async fn turn_away<T: Stream>(stream: &T, tls: bool) {
     if !tls {
@@ -260,11 +289,12 @@ async fn turn_away<T: Stream>(stream: &T, tls: bool) {
 /// Shakes hands within a time; `None` where that failed, and the connection has ended.
 async fn shake_hands<I: Io>(
     io: &I,
+    turns: &Turns,
     stream: I::Stream,
     config: Arc<ServerConfig>,
     within: Duration,
 ) -> Option<TlsStream<I::Stream>> {
-    let shaking = pin!(TlsStream::accept(stream.clone(), config));
+    let shaking = pin!(TlsStream::accept(io, turns, stream.clone(), config));
     let why = match select(shaking, pin!(io.sleep(within))).await {
         Either::Left((Ok(stream), _)) => return Some(stream),
         Either::Left((Err(error), _)) => error.to_string(),
@@ -296,14 +326,14 @@ impl Service for RespService {
     async fn run<I: Io>(self, core: Core<I>) {
         self.tell_clocks(&core);
         self.clocks.fetch_add(1, Ordering::AcqRel);
-        let clients = Rc::new(Clients::default());
+        let shared = Rc::<Shared<I::Stream>>::default();
         match self.open(&core).await {
             Some(doors) => {
-                let accepting = join_all(doors.iter().map(|door| self.accept(&core, door, &clients)));
-                join(accepting, self.sweep(&core, &clients)).await;
+                let accepting = join_all(doors.iter().map(|door| self.accept(&core, door, &shared)));
+                join(accepting, self.sweep(&core, &shared.clients)).await;
             }
             None => core.closing().await,
         }
-        self.drain(&core, &clients).await;
+        self.drain(&core, &shared.clients).await;
     }
 }

@@ -454,3 +454,42 @@ fn r18_times_to_live_are_counted_from_the_clock_that_ends_them() {
         .expect("the power stays on");
     }
 }
+
+/// Connects again and again until `end`, says something each time, and hears what is answered to it. How many heard an answer.
+async fn anew(io: SimIo, address: SocketAddr, says: &[u8], end: Duration) -> usize {
+    let mut heard = 0;
+    while io.now() < end {
+        let Ok(stream) = io.connect(address).await else {
+            io.sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        // One that is turned away may be gone before it has said anything.
+        let _gone = stream.send(vec![says.to_vec()]).await;
+        heard += usize::from(stream.recv().await.is_ok_and(|answer| !answer.is_empty()));
+    }
+    heard
+}
+
+/// Who connected anew for each thing that the server refuses was taken as fast as he came, and had half of the core.
+#[test]
+fn who_is_refused_again_and_again_is_taken_at_a_bounded_rate_and_who_is_served_is_not() {
+    const CLIENTS: usize = 6;
+    let heard_in_1_s = |says: &'static [u8]| {
+        let heard = Rc::new(RefCell::new(0));
+        let sum = Rc::clone(&heard);
+        sim::run(7, &SimDisk::new(), CORES, async move |machine| {
+            let (db, address) = start(&machine).await;
+            let end = machine.core(0).now() + Duration::from_secs(1);
+            let crowd = (0..CLIENTS).map(|number| anew(machine.core(number % CORES), address, says, end));
+            *sum.borrow_mut() = futures_util::future::join_all(crowd).await.iter().sum();
+            db.close().await.expect("a clean close");
+        })
+        .expect("the power stays on");
+        heard.take()
+    };
+    let refused: usize = heard_in_1_s(b"*1048577\r\n");
+    let served = heard_in_1_s(b"PING\r\n");
+    // On each core a thousand, and as many a second, go unnoticed; then it is 4,000 a second.
+    assert!(refused < CORES * (4_000 + 1_500), "{refused}");
+    assert!(served > refused + refused / 2, "{served} and {refused}");
+}

@@ -182,6 +182,11 @@ impl Client {
         Some(self.command.load(Relaxed)).filter(|&place| place != NO_COMMAND)
     }
 
+    /// Whether it ran a command, as somebody known where it must be. One that ends without has been of no use to anybody.
+    pub fn was_served(&self) -> bool {
+        self.is_authenticated() && self.command().is_some()
+    }
+
     /// Says which command it ran last.
     pub fn set_command(&self, place: u16) {
         self.command.store(place, Relaxed);

@@ -1,7 +1,9 @@
 //! `CLIENT` over several clients of one core.
 
+use super::auth::with_users;
 use super::limits::Core;
 use crate::clients::Reason;
+use crate::config::Limits;
 use crate::testing::server;
 
 #[test]
@@ -56,4 +58,26 @@ fn reset_makes_a_connection_as_new() {
         assert!(heard.ends_with("+OK\r\n_\r\n+RESET\r\n$-1\r\n$-1\r\n"), "{heard}");
         assert!(!client.no_evict());
     });
+}
+
+/// What the pace of new connections goes by: a storm of connections that are of no use to anybody is slowed, and clients
+/// that are served never are.
+#[test]
+fn a_client_was_served_that_ran_a_command_as_somebody_known() {
+    let was_served = |server: fn() -> crate::server::Server, says: &'static [u8]| {
+        let served = std::cell::Cell::new(None);
+        Core::run(server(), async |core| {
+            let (socket, client) = core.client();
+            socket.say(says);
+            core.rest().await;
+            served.set(Some(client.was_served()));
+        });
+        served.get().expect("it ran")
+    };
+    let known = || with_users(Limits::default());
+    assert!(was_served(server, b"PING\r\n") && was_served(server, b"PING\r\n*1048577\r\n"));
+    for futile in [&b""[..], b"*1048577\r\n", b"*2\r\n$3\r\nGET\r\n"] {
+        assert!(!was_served(server, futile), "{}", futile.escape_ascii());
+    }
+    assert!(!was_served(known, b"PING\r\n"));
 }

@@ -1,11 +1,12 @@
 //! TLS on the data plane: certificates ([`Tls`]), the stream that wears it ([`stream`]), and a socket that may or may not
-//! ([`socket`]).
+//! ([`socket`]). Handshakes of a core take [`turns`].
 //!
 //! It is rustls without a runtime: records are opened and sealed on the core that serves the connection, over the seam's
 //! own streams. TLS 1.2 and 1.3. New certificates are for connections that come after them; those that are there go on.
 
 pub mod socket;
 pub mod stream;
+pub mod turns;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};

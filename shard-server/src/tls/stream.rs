@@ -12,9 +12,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corelane::io::Stream;
+use corelane::io::{Io, Stream};
 use futures_util::future::poll_immediate;
 use rustls::{ServerConfig, ServerConnection};
+
+use super::turns::Turns;
 
 /// Plain bytes that are sealed before they are sent: four records.
 const SEAL_BYTES: usize = 64 * 1024;
@@ -41,11 +43,12 @@ impl<T> Clone for TlsStream<T> {
 }
 
 impl<T: Stream> TlsStream<T> {
-    /// Shakes hands with a client that has just connected. Its time is the caller's to bound.
+    /// Shakes hands with a client that has just connected, taking turns with the others of this core. Its time is the caller's
+    /// to bound.
     ///
     /// # Errors
     /// The client left, or it and this side do not agree; it was told so.
-    pub async fn accept(below: T, config: Arc<ServerConfig>) -> Result<Self> {
+    pub async fn accept<I: Io>(io: &I, turns: &Turns, below: T, config: Arc<ServerConfig>) -> Result<Self> {
         let mut session = ServerConnection::new(config).map_err(Error::other)?;
         // What is sealed is sent at once and cut by `SEAL_BYTES`; a limit here would only lose bytes of a long send.
         session.set_buffer_limit(None);
@@ -56,9 +59,20 @@ impl<T: Stream> TlsStream<T> {
             writing: Cell::new(false),
         }));
         while stream.0.session.borrow().is_handshaking() {
-            if !stream.fill().await? {
+            // Copied, so that a crowd that waits for its turns does not hold the core's buffers: a receive at most for each.
+            let received = stream.0.below.recv().await?.to_vec();
+            if received.is_empty() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
+            let turn = turns.take().await;
+            let opened = stream.open(&received);
+            // What had no answer was a part of a message and cost next to nothing: a client that dribbles does not make those
+            // behind it wait for everybody else's turn.
+            if stream.0.session.borrow().wants_write() {
+                io.yield_now().await;
+            }
+            drop(turn);
+            stream.answer(opened).await?;
         }
         Ok(stream)
     }
@@ -69,10 +83,14 @@ impl<T: Stream> TlsStream<T> {
         if received.is_empty() {
             return Ok(false);
         }
-        let opened = self.open(&received);
+        self.answer(self.open(&received)).await.map(|()| true)
+    }
+
+    /// Sends what there is to say to what was opened.
+    async fn answer(&self, opened: Result<()>) -> Result<()> {
         // An error has words for the client, too.
         self.flush().await?;
-        opened.map(|()| true)
+        opened
     }
 
     fn open(&self, mut sealed: &[u8]) -> Result<()> {

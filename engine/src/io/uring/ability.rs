@@ -1,7 +1,7 @@
 //! What this kernel's io_uring offers, as plain data that says itself in words.
 //!
-//! Linux 5.19 has all that is essential: every operation that is used, rings of provided buffers, multishot accept, sparse
-//! tables of registered files. What is newer is taken one by one where it is there. Which kernel it is, is read from its
+//! Linux 5.19 has all that is essential: every operation that is used, rings of provided buffers, sparse tables of
+//! registered files. What is newer is taken one by one where it is there. Which kernel it is, is read from its
 //! release; what a release cannot say is tried.
 
 use std::fmt;

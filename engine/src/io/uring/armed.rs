@@ -1,8 +1,8 @@
 //! Whether an operation that completes many times is under way, who waits for what it brings, and when it must end.
 //!
-//! A listener accepts, and a connection receives, by one operation that is armed once and brings one thing after another.
-//! This is what both decide by. It knows nothing of what is brought: whoever holds it keeps that, says when there is enough
-//! of it, and does what [`Next`] says outside of any borrow.
+//! A connection receives by one operation that is armed once and brings one thing after another; a listener accepts by one
+//! that brings a single connection. This is what both decide by. It knows nothing of what is brought: whoever holds it keeps
+//! that, says when there is enough of it, and does what [`Next`] says outside of any borrow.
 
 use std::task::{Context, Waker};
 

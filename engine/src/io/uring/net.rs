@@ -2,9 +2,11 @@
 //!
 //! Bytes are received in advance (`inbox.rs`); a batch is sent by one operation that names its buffers. Both ends of a
 //! connection are clones of one [`UringStream`]; when the last goes, the receive is cancelled and the socket closed.
+//!
+//! Connections are accepted one by one, each when somebody asks for it. A multishot accept takes all that wait, a thousand
+//! at once, before it can be told that this is enough: some ms for which everybody else of the core would wait.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +24,6 @@ use super::message::{Address, Message};
 use super::operation::{self, Operation};
 use super::reactor::Reactor;
 use super::socket::{Socket, listening_socket, stream_socket};
-
-/// Connections accepted before anybody asks for them; those beyond wait in the kernel's queue.
-const MAX_UNASKED: usize = 64;
 
 /// A connected socket. Clones share it: one task may receive and another one send, but no two may do the same.
 #[derive(Clone)]
@@ -103,7 +102,7 @@ pub struct UringListener {
     arrivals: Rc<Arrivals>,
 }
 
-/// Connections that the kernel has accepted for us.
+/// The connection that the kernel accepts for us.
 struct Arrivals {
     reactor: Rc<Reactor>,
     state: RefCell<Accepting>,
@@ -111,7 +110,8 @@ struct Arrivals {
 
 #[derive(Default)]
 struct Accepting {
-    unasked: VecDeque<io::Result<OwnedFd>>,
+    /// What has come and nobody has taken yet.
+    arrived: Option<io::Result<OwnedFd>>,
     /// The accept.
     armed: Armed,
 }
@@ -129,7 +129,7 @@ impl UringListener {
 
     fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<OwnedFd>> {
         let mut state = self.arrivals.state.borrow_mut();
-        if let Some(arrival) = state.unasked.pop_front() {
+        if let Some(arrival) = state.arrived.take() {
             return Poll::Ready(arrival);
         }
         if state.armed.wait(cx) {
@@ -154,10 +154,9 @@ impl Sink for Arrivals {
         let code = arrival.as_ref().err().and_then(io::Error::raw_os_error);
         // Those are ours, or say that the next is to be asked for.
         if !matches!(code, Some(libc::ECANCELED | libc::EAGAIN | libc::EINTR)) {
-            state.unasked.push_back(arrival);
+            state.arrived = Some(arrival);
         }
-        let enough = state.unasked.len() >= MAX_UNASKED;
-        let next = state.armed.next(enough);
+        let next = state.armed.next(false);
         drop(state);
         next.follow(&self.reactor);
     }
@@ -185,9 +184,9 @@ impl Drop for UringListener {
         // the ring has been entered.
         let _ends_anyhow = rustix::net::shutdown(&*self.socket, Shutdown::Both).is_ok();
         let mut state = self.arrivals.state.borrow_mut();
-        let (next, unasked) = (state.armed.close(), std::mem::take(&mut state.unasked));
+        let (next, arrived) = (state.armed.close(), state.arrived.take());
         drop(state);
-        drop(unasked);
+        drop(arrived);
         next.follow(&self.arrivals.reactor);
     }
 }

@@ -7,6 +7,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::null_mut;
 use std::rc::Rc;
 
 use io_uring::squeue::{Entry, Flags};
@@ -84,7 +85,7 @@ pub(super) enum Operation {
         /// Who is told.
         sink: Rc<dyn Sink>,
     },
-    /// Completes many times.
+    /// Completes many times, but for an accept.
     Stream {
         /// What it waits for.
         what: Stream,
@@ -97,10 +98,10 @@ pub(super) enum Operation {
     Cancel(u64),
 }
 
-/// What an operation that completes many times waits for.
+/// What an [`Operation::Stream`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
-    /// Connections; each yields a descriptor.
+    /// A connection; it yields a descriptor.
     Accept,
     /// Bytes; each yields a buffer of the ring.
     Receive,
@@ -181,7 +182,7 @@ impl Operation {
                 opcode::Recv::new(Fd(*socket), buffer.as_mut_ptr(), bytes).build()
             }
             Self::Stream { what, fd, .. } => match what {
-                Stream::Accept => opcode::AcceptMulti::new(Fd(*fd))
+                Stream::Accept => opcode::Accept::new(Fd(*fd), null_mut(), null_mut())
                     .flags(libc::SOCK_CLOEXEC)
                     .build(),
                 Stream::Receive => opcode::RecvMulti::new(Fd(*fd), RECV_GROUP).build(),

@@ -1,7 +1,7 @@
 //! Sockets: peers that reset, do not read, or send faster than they are read; and buffers that run out.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use super::*;
 
@@ -19,6 +19,37 @@ async fn from_outside(io: &UringIo) -> (TcpStream, UringStream) {
     let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
     let outside = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (outside, listener.accept().await.unwrap())
+}
+
+/// Connections that the kernel holds ready for whoever listens on an address of IPv4 (proc(5), `/proc/net/tcp`).
+fn waiting_at(address: SocketAddr) -> usize {
+    const LISTENS: &str = "0A";
+    let port = format!(":{:04X}", address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listener = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut listener = listener.filter(|fields| fields[1].ends_with(&port) && fields[3] == LISTENS);
+    let queues = listener.next().expect("somebody listens there")[4];
+    usize::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
+}
+
+/// The kernel accepted whatever waited, a thousand connections at once, before it could be told that this was enough: it took
+/// a core for some ms, and what it had taken was ours to hold.
+#[test]
+fn those_whom_nobody_has_asked_for_wait_in_the_kernel() {
+    const CROWD: usize = 100;
+    on_core(|io, _| async move {
+        let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let crowd: Vec<_> = (0..CROWD).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for left in (0..CROWD).rev() {
+            let _accepted = listener.accept().await.unwrap();
+            io.sleep(Duration::from_millis(1)).await;
+            assert_eq!(waiting_at(address), left);
+        }
+        drop(crowd);
+    });
 }
 
 #[test]

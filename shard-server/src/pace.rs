@@ -1,0 +1,161 @@
+//! How fast a core takes new connections while those that come are of no use to anybody. Pure.
+//!
+//! A connection that ends before it was served a command has been **futile**: it was refused, did not say who it is, did not
+//! shake hands, or just went. One costs the core tens of µs, most of it in the kernel, and nothing that the server does later
+//! makes that less; a client that connects anew for each of them takes half of the core from those inside. What helps is not
+//! to take them: they wait in the kernel's queue, which is bounded, and the kernel tells those beyond to come again.
+//!
+//! Each futile connection adds [`COST`] to what this core is **owed**, and time pays it off. So [`COST`] is what passes unnoticed
+//! for ever, and [`STORM`] of it at once: clients that look whether the port is open, a balancer that gives up its spare
+//! connections. Where more than that is owed there is a storm, and the core takes [`A_TURN`] connections each [`TURN`], good
+//! ones and bad ones alike, because they look alike at the door. The storm is over once no more than [`CALM`] is owed, which
+//! does not happen while more of those taken are futile than pay for themselves. Clients that are served owe nothing,
+//! however many they are and however fast they come; who runs a command on each connection is one of them.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+/// Connections taken before other tasks get their turn: some tenths of a ms of work, which a client that is here already
+/// waits for at most.
+pub const A_TURN: usize = 4;
+
+/// Between two turns in a storm. Ten thousand clients who come back in one are in within 2.5 s.
+const TURN: Duration = Duration::from_millis(1);
+
+/// What a futile connection adds to what is owed: a thousand of them a second pay for themselves.
+const COST: Duration = Duration::from_millis(1);
+
+/// A storm begins above this: a thousand futile connections more than what pays for itself.
+const STORM: Duration = Duration::from_secs(1);
+
+/// A storm is over from this on. Less than [`STORM`], so that one that goes on is not let in at full speed now and then.
+const CALM: Duration = Duration::from_millis(500);
+
+/// Most that is ever owed: a storm is felt so long after it at most. Much, because connections can be kept open and
+/// dropped all at once, and then must not be cheaper than those that come one by one.
+const MOST_OWED: Duration = Duration::from_secs(10);
+
+/// The pace of a core, the same for all its listeners. Times are on the process's clock.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// When nothing will be owed any more.
+    paid: Cell<Duration>,
+    storm: Cell<bool>,
+    /// When the next turn may begin in a storm.
+    next: Cell<Duration>,
+}
+
+impl Pace {
+    /// A connection has ended without being served.
+    pub fn futile(&self, now: Duration) {
+        let paid = self.paid.get().max(now) + COST;
+        self.paid.set(paid.min(now + MOST_OWED));
+    }
+
+    /// A turn of [`A_TURN`] connections was taken: how long to wait before the next one, 0 where nobody has to.
+    pub fn pause(&self, now: Duration) -> Duration {
+        let owed = self.paid.get().saturating_sub(now);
+        let bound = if self.storm.get() { CALM } else { STORM };
+        self.storm.set(owed > bound);
+        if !self.storm.get() {
+            return Duration::ZERO;
+        }
+        // Counted from when the last turn was due, so that the rate does not depend on how late timers are; whoever was later
+        // than a whole turn does not make up for it.
+        let next = (self.next.get() + TURN).max(now);
+        self.next.set(next);
+        next - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Connections that come without end, all of them futile or none, are taken for so long. How many were.
+    fn taken(pace: &Pace, now: &mut Duration, length: Duration, futile: bool) -> usize {
+        /// What a turn of connections takes at full speed: 20,000 of them a second.
+        const WORK: Duration = Duration::from_micros(200);
+        let end = *now + length;
+        let mut taken = 0;
+        while *now < end {
+            for _ in 0..A_TURN {
+                taken += 1;
+                if futile {
+                    pace.futile(*now);
+                }
+            }
+            *now += WORK + pace.pause(*now + WORK);
+        }
+        taken
+    }
+
+    #[test]
+    fn who_is_served_is_let_in_at_full_speed() {
+        let (pace, mut now) = (Pace::default(), MS);
+        assert_eq!(taken(&pace, &mut now, 1000 * MS, false), 20_000);
+    }
+
+    #[test]
+    fn a_storm_is_taken_at_a_steady_rate_for_as_long_as_it_blows() {
+        let (pace, mut now) = (Pace::default(), MS);
+        let first = taken(&pace, &mut now, 1000 * MS, true);
+        assert!((4_800..5_100).contains(&first), "{first}");
+        for _ in 0..30 {
+            let more = taken(&pace, &mut now, 1000 * MS, true);
+            assert!((3_990..=4_010).contains(&more), "{more}");
+        }
+        let behind = taken(&pace, &mut now, MOST_OWED, false);
+        let after = taken(&pace, &mut now, 1000 * MS, false);
+        assert!(
+            (36_000..60_000).contains(&behind) && after == 20_000,
+            "{behind} {after}"
+        );
+    }
+
+    /// Somebody looks every few ms whether the port is open; a balancer gives up its spare connections.
+    #[test]
+    fn a_few_futile_ones_all_the_time_and_a_thousand_at_once_pass_unnoticed() {
+        let pace = Pace::default();
+        for ms in 0..100_000 {
+            pace.futile(ms * MS);
+            assert_eq!(pace.pause(ms * MS), Duration::ZERO);
+        }
+        let now = 200_000 * MS;
+        (0..1000).for_each(|_| pace.futile(now));
+        assert_eq!(pace.pause(now), Duration::ZERO);
+        pace.futile(now);
+        pace.pause(now);
+        assert_eq!(pace.pause(now), TURN);
+    }
+
+    /// If less were owed for them, who keeps connections open and drops them all at once would be let in at full speed for
+    /// most of the time.
+    #[test]
+    fn those_that_end_all_at_once_are_owed_for_but_not_for_ever() {
+        let (pace, now) = (Pace::default(), MS);
+        (0..100_000).for_each(|_| pace.futile(now));
+        let storm = |now| {
+            pace.pause(now);
+            pace.pause(now) > Duration::ZERO
+        };
+        assert!(storm(now) && storm(now + 9_000 * MS));
+        assert!(!storm(now + MOST_OWED - CALM));
+    }
+
+    /// Two listeners of a core have one rate, and a late timer neither lowers it nor makes for a crowd.
+    #[test]
+    fn the_rate_is_the_cores_and_counts_from_when_turns_were_due() {
+        let (pace, now) = (Pace::default(), 5_000 * MS);
+        (0..5_000).for_each(|_| pace.futile(now));
+        pace.pause(now);
+        assert_eq!((pace.pause(now), pace.pause(now)), (MS, 2 * MS));
+        let late = now + 2 * MS + MS / 4;
+        assert_eq!(pace.pause(late), MS * 3 / 4);
+        let far_too_late = late + 100 * MS;
+        assert_eq!(pace.pause(far_too_late), Duration::ZERO);
+        assert_eq!(pace.pause(far_too_late), MS);
+    }
+}
