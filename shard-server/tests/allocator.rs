@@ -2,6 +2,7 @@
 
 #![cfg(target_env = "gnu")]
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, reason = "a thread of the test's own")]
 
 use corelane_server::allocator::give_back_large;
 
