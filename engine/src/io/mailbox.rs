@@ -34,7 +34,7 @@ use std::task::{Context, Poll};
 use crossbeam_queue::ArrayQueue;
 use event_listener::{Event, EventListener, IntoNotification, Listener};
 
-use super::nap::{self, Nap};
+use super::nap::Nap;
 use super::waker_slot::WakerSlot;
 
 /// Messages are taken.
@@ -64,10 +64,7 @@ impl<T> Shared<T> {
         }
         if let Some(sleep) = self.asleep.to_end() {
             self.receiver.wake();
-            // A wake-up that this thread has put off is not done: until it is, other senders must wake the receiver too.
-            if !nap::has_put_off() {
-                self.asleep.woken(sleep);
-            }
+            self.asleep.woken(sleep);
         }
     }
 
@@ -513,21 +510,6 @@ mod tests {
             sender.try_send(3).unwrap();
             assert_eq!(stopped.wakes.load(Ordering::SeqCst), 2, "by now it is woken");
         });
-    }
-
-    /// What a core has put off until it enters the kernel is not done; a mailbox that says so lets whoever comes next go its way.
-    #[test]
-    fn a_wake_up_that_was_put_off_keeps_no_other_from_waking() {
-        let (sender, mut receiver) = mailbox(4);
-        let count = Arc::new(Count::default());
-        let waker = Waker::from(Arc::clone(&count));
-        let polled = receiver.poll_batch(&Context::from_waker(&waker), &mut Vec::new(), 4);
-        assert!(polled.is_pending());
-        for (put_off, woken) in [(true, 1), (true, 2), (false, 3), (false, 3)] {
-            nap::set_put_off(put_off);
-            sender.try_send(1).expect("there is room");
-            assert_eq!(count.0.load(Ordering::SeqCst), woken);
-        }
     }
 
     #[test]

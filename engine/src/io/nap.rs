@@ -13,13 +13,9 @@
 //! A ringer may be as late with saying it. So it says of which sleep it speaks, and where that is over nothing happens:
 //! without the number, it would take the wake-ups of a later sleep away.
 //!
-//! A ringer may put the wake-up off for a while (`uring/ringing.rs`). It says nothing until then, nor does a mailbox whose
-//! receiver's wake-up its thread has put off: whoever rings meanwhile wakes the sleeper, too.
-//!
 //! Neither side waits for the other here. What each must have written before it reads this word, or reads after it has
 //! written it, is the caller's to order (Dekker's pattern): see `mailbox.rs` and `uring/bell.rs`.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const ASLEEP: u64 = 1;
@@ -39,21 +35,6 @@ fn risen(word: u64) -> u64 {
 /// Whether a ringer that reads this word has to wake the sleeper.
 fn must_be_woken(word: u64) -> bool {
     word & (ASLEEP | WOKEN) == ASLEEP
-}
-
-thread_local! {
-    static PUT_OFF: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Says whether this thread has put off wake-ups that it was asked for.
-pub(super) fn set_put_off(put_off: bool) {
-    // Without a thread-local any more, this thread is ending and puts nothing off.
-    let _set = PUT_OFF.try_with(|is| is.set(put_off)).is_ok();
-}
-
-/// Whether a wake-up that this thread was asked for may not be done yet.
-pub(super) fn has_put_off() -> bool {
-    PUT_OFF.try_with(Cell::get).unwrap_or(false)
 }
 
 /// See the module's head.
@@ -124,15 +105,11 @@ mod tests {
         SaysItFirst,
         /// Sleeps have no numbers.
         WithoutNumbers,
-        /// Says that the sleeper is woken when it puts the wake-up off.
-        SaysItWhenPutOff,
         /// The sleeper does not look again after it has said that it goes to sleep.
         SleepsUnseeing,
     }
 
     const RINGERS: usize = 3;
-    /// Of those. Three such take a minute to look through, and find what one does.
-    const RINGERS_THAT_PUT_OFF: usize = 1;
     /// Each rings twice, so that one may be a sleep late.
     const RINGS: u8 = 2;
 
@@ -177,8 +154,6 @@ mod tests {
         /// What the eventfd is: a wake-up that has not been taken.
         wake_up: bool,
         messages: [bool; RINGERS],
-        /// The sleeps that ringers are to end, and have put off.
-        put_off: [Option<u64>; RINGERS],
         ringers: [Ringer; RINGERS],
         sleeper: Sleeper,
     }
@@ -221,26 +196,6 @@ mod tests {
             Some(next)
         }
 
-        /// A ringer puts off what it is to do, or does what it has put off.
-        fn later_steps(&self, protocol: Protocol, who: usize) -> Option<Self> {
-            let mut next = self.clone();
-            match (self.ringers[who], self.put_off[who]) {
-                (Ringer::Flagged(left), None) if must_be_woken(self.word) => {
-                    next.put_off[who] = Some(self.word);
-                    if protocol == Protocol::SaysItWhenPutOff {
-                        next.word |= WOKEN;
-                    }
-                    next.ringers[who] = Ringer::Idle(left);
-                }
-                (Ringer::Idle(left), Some(found)) => {
-                    next.put_off[who] = None;
-                    next.ringers[who] = Ringer::Wakes(left, found);
-                }
-                _ => return None,
-            }
-            Some(next)
-        }
-
         fn ringer_steps(&self, protocol: Protocol, who: usize) -> Option<Self> {
             let mut next = self.clone();
             next.ringers[who] = match self.ringers[who] {
@@ -255,8 +210,6 @@ mod tests {
                 }
                 Ringer::Flagged(left) if !must_be_woken(self.word) => Ringer::Idle(left),
                 Ringer::Flagged(left) => {
-                    // What it has put off before is done with this.
-                    next.put_off[who] = None;
                     if protocol == Protocol::SaysItFirst {
                         next.word |= WOKEN;
                     }
@@ -279,10 +232,7 @@ mod tests {
         /// Somebody has rung and gone its way, and the sleeper sleeps over its message with nothing to wake it.
         fn is_slept_over(&self) -> bool {
             let asleep = self.sleeper == Sleeper::Sleeps && !self.wake_up;
-            let left = |who: usize| {
-                let idle = matches!(self.ringers[who], Ringer::Idle(_)) && self.put_off[who].is_none();
-                self.messages[who] && idle
-            };
+            let left = |who: usize| self.messages[who] && matches!(self.ringers[who], Ringer::Idle(_));
             asleep && (0..RINGERS).any(left)
         }
     }
@@ -294,7 +244,6 @@ mod tests {
             flag: false,
             wake_up: false,
             messages: [false; RINGERS],
-            put_off: [None; RINGERS],
             ringers: [Ringer::Idle(RINGS); RINGERS],
             sleeper: Sleeper::Clears,
         };
@@ -304,8 +253,7 @@ mod tests {
                 return Some(moment);
             }
             let ringers = (0..RINGERS).filter_map(|who| moment.ringer_steps(protocol, who));
-            let later = (0..RINGERS_THAT_PUT_OFF).filter_map(|who| moment.later_steps(protocol, who));
-            for next in ringers.chain(later).chain(moment.sleeper_steps(protocol)) {
+            for next in ringers.chain(moment.sleeper_steps(protocol)) {
                 if seen.insert(next.clone()) {
                     open.push(next);
                 }
@@ -326,7 +274,6 @@ mod tests {
         for mistake in [
             Protocol::SaysItFirst,
             Protocol::WithoutNumbers,
-            Protocol::SaysItWhenPutOff,
             Protocol::SleepsUnseeing,
         ] {
             assert!(search(mistake).is_some(), "{mistake:?}");

@@ -235,8 +235,6 @@ struct Inner {
     began: Cell<Instant>,
     /// The class of the task that runs now, or ran last.
     class: Cell<Class>,
-    /// The ring is to be looked at before another task runs.
-    round_ends: Cell<bool>,
     /// Tasks run now, so a ready one needs no waking of the runtime.
     running: Cell<bool>,
     /// The runtime's waker, for wake-ups on its own thread.
@@ -284,7 +282,6 @@ impl Scheduler {
             began: Cell::new(now()),
             class: Cell::new(Class::Foreground),
             running: Cell::new(false),
-            round_ends: Cell::new(false),
             runtime: RefCell::new(None),
         }))
     }
@@ -436,7 +433,6 @@ impl Inner {
     fn poll_tasks(&self, cx: &Context<'_>, ended: &Cell<bool>) -> Poll<Turn> {
         self.set_runtime(cx.waker());
         self.running.set(true);
-        self.round_ends.set(false);
         let start = now();
         let mut time = start;
         // The most urgent class of those that ran since the ring was looked at.
@@ -459,7 +455,7 @@ impl Inner {
                 }
                 continue;
             };
-            if place > most_urgent || self.round_ends.get() {
+            if place > most_urgent {
                 // What the more urgent class has asked of the device must not wait for this one's slice to be asked.
                 break Poll::Ready(Turn::SliceOver);
             }
@@ -546,22 +542,6 @@ pub(in crate::io) fn running_class() -> Class {
         running.map_or(Class::Foreground, |inner| inner.class.get())
     });
     class.unwrap_or(Class::Foreground)
-}
-
-/// Makes the runtime look at its ring before another task runs than the one that runs now. It refuses where that would be
-/// soon anyhow, or the task may run for long: others are ready already, or it is not one of the foreground.
-pub(in crate::io) fn end_round_before_others() -> bool {
-    let agreed = HERE.try_with(|here| {
-        let here = here.borrow();
-        let Some(inner) = &*here else { return false };
-        let alone = inner.ready.iter().all(|ready| ready.borrow().is_empty());
-        let agreed = inner.running.get() && inner.class.get() == Class::Foreground && alone;
-        if agreed {
-            inner.round_ends.set(true);
-        }
-        agreed
-    });
-    agreed.unwrap_or(false)
 }
 
 /// Goes to the end of its class's queue once.

@@ -15,10 +15,6 @@ const OLDEST_KERNEL: (u32, u32) = (5, 19);
 /// The first kernel with multishot receive.
 const MULTISHOT_RECEIVE: (u32, u32) = (6, 0);
 
-/// The first kernel whose messages are taken. Rings send them since 5.18; before 6.11 one to a ring with deferred completions
-/// went through a signal to its thread and back, and this is the first after it that is kept up to date for years.
-const MESSAGES: (u32, u32) = (6, 12);
-
 /// How a ring is set up, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setup {
@@ -54,8 +50,6 @@ pub struct Ability {
     pub setup: Setup,
     /// One receive yields many buffers, which the kernel takes from a ring of them; else each receive brings its own.
     pub multishot_receive: bool,
-    /// Cores are woken by messages into their rings from other cores; else by an eventfd.
-    pub messages: bool,
     /// Files that may be registered, so that the kernel need not look them up: 0 for none.
     pub registered_files: u32,
     /// Memory for file transfers in bytes: 0 for none.
@@ -74,16 +68,7 @@ impl fmt::Display for Ability {
         } else {
             "single receives (multishot needs Linux 6.0)"
         };
-        let woken = if self.messages {
-            "woken by messages"
-        } else {
-            "woken by eventfd (messages need Linux 6.12)"
-        };
-        write!(
-            f,
-            ", {receive}, {woken}, {} registered files",
-            self.registered_files
-        )?;
+        write!(f, ", {receive}, {} registered files", self.registered_files)?;
         if self.memory_bytes == 0 {
             return Ok(());
         }
@@ -113,12 +98,6 @@ fn version(release: &str) -> Option<(u32, u32)> {
 /// Whether a kernel has multishot receive.
 pub(super) fn has_multishot_receive(release: &str) -> bool {
     version(release).is_some_and(|version| version >= MULTISHOT_RECEIVE)
-}
-
-/// Whether a kernel has messages between rings that are worth it.
-pub(super) fn has_messages(release: &str, probe: &Probe) -> bool {
-    version(release).is_some_and(|version| version >= MESSAGES)
-        && probe.is_supported(opcode::MsgRingData::CODE)
 }
 
 /// Refuses a kernel that lacks what is essential, saying what and which would do.
@@ -187,7 +166,6 @@ mod tests {
             kernel: "6.1.0".to_owned(),
             setup: Setup::DeferredWithArray,
             multishot_receive: true,
-            messages: false,
             registered_files: 1024,
             memory_bytes: 10 << 20,
             registered_bytes: 5 << 20,
@@ -198,7 +176,6 @@ mod tests {
             "Linux 6.1.0",
             "deferred",
             "multishot receive",
-            "by eventfd",
             "1024 registered",
             "5120 of 10240 KiB",
             "small",

@@ -10,15 +10,14 @@
 )]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use io_uring::squeue::Flags;
-use io_uring::{cqueue, opcode, types};
+use io_uring::cqueue;
 
 use super::super::Class;
-use super::ability::{Ability, Setup, check, has_messages, has_multishot_receive, kernel};
+use super::ability::{Ability, Setup, check, has_multishot_receive, kernel};
 use super::buffers::{BufferRing, RECV_BUFFERS};
 use super::completion::{Completion, Sink};
 use super::depth::Depth;
@@ -31,8 +30,6 @@ use super::slots::{Key, Left, Slots, Told};
 pub(super) enum Event {
     /// As [`Told`] says.
     Told(Told),
-    /// The message of this number was not sent.
-    NotSent(u32),
     /// A sink takes it.
     Sink(Rc<dyn Sink>, Completion, Option<Operation>),
 }
@@ -46,8 +43,6 @@ pub(super) struct Wanted {
     pub(super) setup: Setup,
     /// Use multishot receive where it is there.
     pub(super) multishot_receive: bool,
-    /// Be woken by messages where they are there.
-    pub(super) messages: bool,
     /// Files to register room for.
     pub(super) files: u32,
 }
@@ -71,9 +66,7 @@ impl InFlight {
     pub(super) fn new(wanted: Wanted, arena: Arena) -> io::Result<(Self, Ability)> {
         let (ring, setup) = best_ring(wanted)?;
         let kernel = kernel();
-        let probe = ring.probe()?;
-        check(&kernel, &probe)?;
-        let messages = wanted.messages && has_messages(&kernel, &probe);
+        check(&kernel, &ring.probe()?)?;
         let submitter = ring.submitter();
         let registered_files = if submitter.register_files_sparse(wanted.files).is_ok() {
             wanted.files
@@ -100,7 +93,6 @@ impl InFlight {
             kernel,
             setup,
             multishot_receive,
-            messages,
             registered_files,
             memory_bytes: arena.bytes(),
             registered_bytes,
@@ -141,13 +133,6 @@ impl InFlight {
         self.ring.take(scratch);
         let mut missed = Vec::new();
         for entry in scratch.drain(..) {
-            if let Some(number) = Key::is_message(entry.user_data()) {
-                // One that has come says nothing: it has ended the sleep.
-                if entry.result() < 0 {
-                    events.push(Event::NotSent(number));
-                }
-                continue;
-            }
             let key = Key::from_user_data(entry.user_data());
             let completion = self.completion(key, &entry);
             if let Operation::Cancel(target) = *self.slots.operation(key)
@@ -191,28 +176,6 @@ impl InFlight {
             unsafe { buffers.take(number, bytes) }
         });
         Completion { result, opened, lent }
-    }
-
-    /// Queues a message that ends the sleep of another ring, at the next [`InFlight::enter`]. It completes only where it
-    /// failed, with this number. The descriptor must stay what it is until the kernel has taken the entry.
-    pub(super) fn send_message(&mut self, ring: RawFd, number: u32) {
-        let message = opcode::MsgRingData::new(types::Fd(ring), 0, Key::of_message(0), None);
-        let entry = message.build().flags(Flags::SKIP_SUCCESS);
-        // SAFETY: the entry points to nothing.
-        unsafe { self.ring.push(entry.user_data(Key::of_message(number))) };
-    }
-
-    /// Whether the kernel has taken all that was queued.
-    pub(super) fn has_handed_over(&mut self) -> bool {
-        self.ring.has_handed_over()
-    }
-
-    /// A descriptor of its own for the ring.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub(super) fn duplicate_ring(&self) -> io::Result<OwnedFd> {
-        self.ring.duplicate()
     }
 
     /// Whether the kernel must be entered for anything.
@@ -358,7 +321,6 @@ mod tests {
             depth: 8,
             setup: Setup::ALL[0],
             multishot_receive: true,
-            messages: true,
             files: 0,
         };
         let (mut in_flight, _) = InFlight::new(wanted, Arena::new(0)).expect("a ring can be made");

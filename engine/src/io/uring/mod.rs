@@ -11,7 +11,7 @@
 //!      │    ├─ operation.rs    what is asked of the kernel          message.rs  a batch to send
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
-//!      ├─ timer.rs  spin.rs  bell.rs (wake-ups, ringing.rs by messages)  blocking.rs  table.rs (registered files)
+//!      ├─ timer.rs  spin.rs  bell.rs (wake-ups)  blocking.rs  table.rs (registered files)
 //! file.rs (over descriptor.rs)   net.rs (over socket.rs, inbox.rs, armed.rs)
 //! ```
 //!
@@ -54,7 +54,6 @@ mod net;
 mod operation;
 mod reactor;
 mod ring;
-mod ringing;
 mod run;
 mod slots;
 mod socket;

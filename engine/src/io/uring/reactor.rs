@@ -30,7 +30,6 @@ use super::in_flight::{Event, InFlight, Wanted};
 use super::memory::Arena;
 use super::operation::{Operation, Stream};
 use super::ring::Wait;
-use super::ringing::{self, Ringing};
 use super::slots::{Key, Left, Told};
 use super::spin::Spin;
 use super::table::FileTable;
@@ -41,8 +40,6 @@ pub(super) struct Reactor {
     in_flight: RefCell<InFlight>,
     timers: RefCell<Timers>,
     bell: Arc<Bell>,
-    /// Messages to other cores.
-    ringing: RefCell<Ringing>,
     spin: RefCell<Spin>,
     pub(super) files: RefCell<FileTable>,
     pub(super) blocking: Blocking,
@@ -70,15 +67,10 @@ impl Reactor {
         blocking: Blocking,
     ) -> io::Result<Rc<Self>> {
         let (in_flight, ability) = InFlight::new(wanted, Arena::new(arena_bytes))?;
-        let bell = Bell::new()?;
-        if ability.messages {
-            bell.set_ring(Some(in_flight.duplicate_ring()?));
-        }
         Ok(Rc::new(Self {
             in_flight: RefCell::new(in_flight),
             timers: RefCell::default(),
-            bell,
-            ringing: RefCell::default(),
+            bell: Bell::new()?,
             spin: RefCell::new(Spin::new(spin)),
             files: RefCell::new(FileTable::new(ability.registered_files)),
             blocking,
@@ -194,12 +186,7 @@ impl Reactor {
     }
 
     fn enter(&self, wait: Wait) {
-        let mut in_flight = self.in_flight.borrow_mut();
-        let mut ringing = self.ringing.borrow_mut();
-        ringing.queue(&mut in_flight);
-        let entered = in_flight.enter(wait);
-        ringing.entered(in_flight.has_handed_over());
-        drop((in_flight, ringing));
+        let entered = self.in_flight.borrow_mut().enter(wait);
         if let Err(error) = entered {
             // Nothing on this core can go on without its ring.
             panic!("entering the core's io_uring ring: {error}");
@@ -207,7 +194,7 @@ impl Reactor {
     }
 
     fn enter_if_wanted(&self) {
-        if ringing::has_put_off() || self.in_flight.borrow_mut().wants_enter() {
+        if self.in_flight.borrow_mut().wants_enter() {
             self.enter(Wait::Not);
         }
     }
@@ -274,13 +261,11 @@ impl Reactor {
                     drop(completion);
                     drop(operation);
                 }
-                Event::NotSent(number) => self.ringing.borrow().failed(number),
                 Event::Sink(sink, completion, over) => sink.completed(completion, over),
             }
         }
         self.completions.replace(completions);
         self.events.replace(events);
-        self.ringing.borrow_mut().say();
     }
 
     fn fire_timers(&self, now: Duration) {
@@ -315,13 +300,6 @@ impl Reactor {
             self.enter(Wait::AtMost(LOOK_AGAIN));
             self.take_completions();
         }
-    }
-}
-
-impl Drop for Reactor {
-    /// Wakers may outlive the core, and must not keep its ring.
-    fn drop(&mut self) {
-        self.bell.set_ring(None);
     }
 }
 

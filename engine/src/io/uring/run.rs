@@ -23,7 +23,6 @@ use super::blocking::Blocking;
 use super::in_flight::{InFlight, Wanted};
 use super::memory::Arena;
 use super::reactor::{Reactor, visit_ring};
-use super::ringing;
 use super::table::REGISTERED_FILES;
 
 /// How long a core whose `main` has ended waits for what is under way: far longer than a device takes.
@@ -69,7 +68,6 @@ fn best(depth: usize) -> Wanted {
         depth,
         setup: Setup::ALL[0],
         multishot_receive: true,
-        messages: true,
         files: REGISTERED_FILES,
     }
 }
@@ -156,12 +154,9 @@ fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
 }
 
 /// Runs the scheduler's future to its end, with turns of the reactor between its polls.
-fn drive(reactor: &Reactor, tasks: Pin<Box<dyn Future<Output = ()> + '_>>) {
+fn drive(reactor: &Reactor, mut tasks: Pin<Box<dyn Future<Output = ()> + '_>>) {
     let waker = Waker::from(Arc::clone(reactor.bell()));
     let mut cx = Context::from_waker(&waker);
-    // Until the tasks are dropped, which ring once more as they go; they are in the future that is dropped before this.
-    let _here = reactor.ability.messages.then(ringing::Here::begin);
-    let mut tasks = tasks;
     loop {
         // Before the tasks are looked at: what rings from now on is for the next turn.
         reactor.bell().clear();

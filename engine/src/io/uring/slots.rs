@@ -35,26 +35,6 @@ impl Key {
     }
 }
 
-/// No slot has this number: it marks messages between rings, which have no slot.
-const MESSAGE: u32 = u32::MAX;
-
-impl Key {
-    /// What the kernel carries for a message of this number.
-    pub(super) fn of_message(number: u32) -> u64 {
-        Self {
-            index: MESSAGE,
-            generation: number,
-        }
-        .user_data()
-    }
-
-    /// The number of the message, if it is one.
-    pub(super) fn is_message(user_data: u64) -> Option<u32> {
-        let key = Self::from_user_data(user_data);
-        (key.index == MESSAGE).then_some(key.generation)
-    }
-}
-
 enum State {
     /// Its future waits, or is not polled yet.
     Waiting(Option<Waker>),
@@ -111,9 +91,7 @@ impl Slots {
     pub(super) fn insert(&mut self, operation: Operation, awaited: bool, class: Option<Class>) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
-            let index = u32::try_from(self.slots.len() - 1).ok();
-            let index = index.filter(|&index| index != MESSAGE);
-            index.expect("memory ends before the numbers do")
+            u32::try_from(self.slots.len() - 1).expect("memory ends before the numbers do")
         });
         let slot = &mut self.slots[index as usize];
         assert!(slot.held.is_none(), "a free slot is empty");
