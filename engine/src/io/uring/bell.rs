@@ -15,12 +15,19 @@
 //! The ring watches the eventfd by a poll that completes at each write; nobody reads it, and its counter reaches its end in
 //! centuries.
 //!
-//! **No message into the ring yet** (`IORING_OP_MSG_RING`), which would do without the eventfd. Two plain rings on two cores
-//! that wake each other there and back, asleep in between, take 82 µs by eventfd and 58 µs by a message (`benches/runtimes`,
-//! medians of three rounds of 2 s on a quiet machine of 2 cores of an AMD EPYC, Linux 6.18, 2026-11-21; on a busy one no
-//! difference was seen); this runtime takes 87 µs, two threads with eventfds alone 95 µs. A message names the other ring by a
-//! descriptor, which must not be another's by the time it is sent, and waits for the ringer's next turn where it is to cost
-//! no system call of its own.
+//! **No message into the ring** (`IORING_OP_MSG_RING`), which would do without the eventfd. It saves time only where it goes out
+//! with the ringer's next entry into the kernel, and that was built and measured (2 cores of an AMD EPYC, Linux 6.18, 2026-11-21;
+//! `benches/runtimes`, rounds of 0.4 s, three to five of each in turns):
+//!
+//! ```text
+//!                                                     by eventfd        by message
+//! there and back, both cores asleep                   80 to 92 us       56 to 70 us
+//! there and back, both look for 20 us and may sleep   312 to 763 k/s    12 to 366 k/s
+//! ```
+//!
+//! Who looks first has to hand the message over, and then the other is not back within the time of looking. And a wake-up that is
+//! put off until its core enters the kernel never comes where what runs there blocks its thread until the other core has
+//! answered, as a call of another database's blocking handle does.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
