@@ -29,9 +29,10 @@ struct Staged {
     bytes: Range<usize>,
 }
 
-/// Room that an empty group may keep for the next, in bytes of batches and in batches: what one frame holds, and as many as
-/// take no more than that for their places. Few groups are larger, and a shard keeps no more than two.
-const KEPT_BYTES: usize = 1 << 20;
+/// Room that an empty group may keep for the next: bytes of batches, logged and unlogged each, and batches. A frame holds half
+/// as many bytes, and what grows by doubling has up to twice of what it needs. A shard keeps two groups, so 9 MiB at most, and
+/// a few tens of KiB where it has no larger groups.
+const KEPT_BYTES: usize = 2 << 20;
 const KEPT_BATCHES: usize = 1 << 14;
 
 /// A group of batches. See the module's head.
