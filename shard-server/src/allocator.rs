@@ -14,9 +14,20 @@
 #[cfg(target_env = "gnu")]
 const LARGE_BYTES: libc::c_int = 128 << 10;
 
-/// Has large blocks given back when they are freed. To be called before there is a second thread.
+/// Free memory at a heap's end that is kept. It would learn this, too; what it begins with, as much as one large block, is given
+/// back and taken again by each burst of small ones.
+#[cfg(target_env = "gnu")]
+const KEPT_BYTES: libc::c_int = 4 << 20;
+
+/// Has large blocks given back when they are freed, unless the environment says otherwise (`MALLOC_MMAP_THRESHOLD_`). To be
+/// called before there is a second thread.
 pub fn give_back_large() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes two numbers and changes the allocator's options, which no other thread reads meanwhile.
-    let _set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
+    if std::env::var_os("MALLOC_MMAP_THRESHOLD_").is_none() {
+        // SAFETY: each takes two numbers and changes the allocator's options, which no other thread reads meanwhile.
+        let _set = unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES)
+        };
+    }
 }
