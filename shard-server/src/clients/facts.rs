@@ -54,6 +54,7 @@ pub struct Client {
     resp3: AtomicBool,
     doomed: AtomicU8,
     command: AtomicU16,
+    served: AtomicBool,
     queued: AtomicI32,
     active_ms: AtomicU64,
     received_bytes: AtomicU64,
@@ -90,6 +91,7 @@ impl Client {
             resp3: AtomicBool::new(false),
             doomed: AtomicU8::new(0),
             command: AtomicU16::new(NO_COMMAND),
+            served: AtomicBool::new(false),
             queued: AtomicI32::new(-1),
             active_ms: AtomicU64::new(arrival.now_ms),
             received_bytes: AtomicU64::new(0),
@@ -184,12 +186,16 @@ impl Client {
 
     /// Whether it ran a command, as somebody known where it must be. One that ends without has been of no use to anybody.
     pub fn was_served(&self) -> bool {
-        self.is_authenticated() && self.command().is_some()
+        self.served.load(Relaxed)
     }
 
     /// Says which command it ran last.
     pub fn set_command(&self, place: u16) {
         self.command.store(place, Relaxed);
+        // Kept: a client may have itself forgotten before it goes, as pools do by RESET.
+        if self.is_authenticated() {
+            self.served.store(true, Relaxed);
+        }
     }
 
     /// Commands that its transaction has queued; `None` outside one.

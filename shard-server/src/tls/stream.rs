@@ -58,20 +58,28 @@ impl<T: Stream> TlsStream<T> {
             opened: RefCell::default(),
             writing: Cell::new(false),
         }));
+        let mut has_computed = false;
         while stream.0.session.borrow().is_handshaking() {
             // Copied, so that a crowd that waits for its turns does not hold the core's buffers: a receive at most for each.
             let received = stream.0.below.recv().await?.to_vec();
             if received.is_empty() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            let turn = turns.take().await;
-            let opened = stream.open(&received);
-            // What had no answer was a part of a message and cost next to nothing: a client that dribbles does not make those
-            // behind it wait for everybody else's turn.
-            if stream.0.session.borrow().wants_write() {
-                io.yield_now().await;
-            }
-            drop(turn);
+            let opened = if has_computed {
+                // What is dear is the answer to the hello. Who has it goes through: behind a line of new ones it would be late.
+                stream.open(&received)
+            } else {
+                let turn = turns.take().await;
+                let opened = stream.open(&received);
+                has_computed = stream.0.session.borrow().wants_write();
+                // Who is next in the line is run behind all others who are ready. Without a line, whoever comes next must
+                // find the turn taken until those have run; but for a part of a message, which costs next to nothing.
+                if has_computed && !turns.has_line() {
+                    io.yield_now().await;
+                }
+                drop(turn);
+                opened
+            };
             stream.answer(opened).await?;
         }
         Ok(stream)

@@ -35,6 +35,11 @@ impl Turns {
         Place { turns, ticket }.await
     }
 
+    /// Whether anybody waits for a turn.
+    pub fn has_line(&self) -> bool {
+        !self.line.borrow().is_empty()
+    }
+
     /// Gives the turn to whoever is next.
     fn pass_on(&self) {
         let next = self.line.borrow_mut().pop_first();
