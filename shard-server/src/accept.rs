@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Between two complaints about failed accepts in the log: pauses.
 const QUIET_FAILURES: u64 = 500;
 
+/// Between two words in the log about a storm that begins.
+const QUIET_STORMS: Duration = Duration::from_secs(60);
+
 /// Whether an accept failed for its connection alone.
 fn is_of_the_connection(error: &Error) -> bool {
     matches!(
@@ -42,6 +45,7 @@ pub async fn accept<I: Io, L: Listener>(
     let mut ending = pin!(ending);
     let mut failures = 0_u64;
     let mut accepted = 0_usize;
+    let mut quiet_until = Duration::ZERO;
     loop {
         match select(pin!(listener.accept()), ending.as_mut()).await {
             Either::Right(_) => return,
@@ -51,7 +55,16 @@ pub async fn accept<I: Io, L: Listener>(
                 if !accepted.is_multiple_of(pace::A_TURN) {
                     continue;
                 }
-                let pause = pace.pause(io.now());
+                let (was_storm, now) = (pace.is_storm(), io.now());
+                let pause = pace.pause(now);
+                if pace.is_storm() && !was_storm && now >= quiet_until {
+                    quiet_until = now + QUIET_STORMS;
+                    tracing::warn!(
+                        "thousands of connections end without a command that is served; until there are fewer, new ones are taken \
+                         at {} a second, and clients may have to wait",
+                        pace::STORM_RATE
+                    );
+                }
                 if pause.is_zero() {
                     io.yield_now().await;
                 } else if let Either::Right(_) = select(pin!(io.sleep(pause)), ending.as_mut()).await {

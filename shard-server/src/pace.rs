@@ -1,4 +1,4 @@
-//! How fast a core takes new connections while those that come are of no use to anybody. Pure.
+//! How fast a core takes new connections of a listener while those that come are of no use to anybody. Pure.
 //!
 //! A connection that ends before it was served a command has been **futile**: it was refused, did not say who it is, did not
 //! shake hands, or just went. One costs the core tens of µs, most of it in the kernel, and nothing that the server does later
@@ -22,6 +22,9 @@ pub const A_TURN: usize = 4;
 /// Between two turns in a storm. Ten thousand clients who come back in one are in within 2.5 s.
 const TURN: Duration = Duration::from_millis(1);
 
+/// Connections a second in a storm.
+pub const STORM_RATE: u128 = A_TURN as u128 * 1000 / TURN.as_millis();
+
 /// What a futile connection adds to what is owed: a thousand of them a second pay for themselves.
 const COST: Duration = Duration::from_millis(1);
 
@@ -35,7 +38,7 @@ const CALM: Duration = Duration::from_millis(500);
 /// dropped all at once, and then must not be cheaper than those that come one by one.
 const MOST_OWED: Duration = Duration::from_secs(10);
 
-/// The pace of a core, the same for all its listeners. Times are on the process's clock.
+/// The pace of one listener of a core: a storm at one door does not slow another. Times are on the process's clock.
 #[derive(Debug, Default)]
 pub struct Pace {
     /// When nothing will be owed any more.
@@ -50,6 +53,11 @@ impl Pace {
     pub fn futile(&self, now: Duration) {
         let paid = self.paid.get().max(now) + COST;
         self.paid.set(paid.min(now + MOST_OWED));
+    }
+
+    /// Whether there was a storm when this was last asked how long to wait.
+    pub fn is_storm(&self) -> bool {
+        self.storm.get()
     }
 
     /// A turn of [`A_TURN`] connections was taken: how long to wait before the next one, 0 where nobody has to.
@@ -145,9 +153,9 @@ mod tests {
         assert!(!storm(now + MOST_OWED - CALM));
     }
 
-    /// Two listeners of a core have one rate, and a late timer neither lowers it nor makes for a crowd.
+    /// A late timer neither lowers the rate nor makes for a crowd.
     #[test]
-    fn the_rate_is_the_cores_and_counts_from_when_turns_were_due() {
+    fn the_rate_counts_from_when_turns_were_due() {
         let (pace, now) = (Pace::default(), 5_000 * MS);
         (0..5_000).for_each(|_| pace.futile(now));
         pace.pause(now);

@@ -142,7 +142,7 @@ impl RespService {
     /// Accepts clients at one door until the database closes.
     async fn accept<I: Io>(&self, core: &Core<I>, door: &Door<I::Listener>, shared: &Rc<Shared<I::Stream>>) {
         let welcome = |stream| self.welcome(core, door, stream, shared);
-        accept(core.io(), &door.listener, &shared.pace, core.closing(), welcome).await;
+        accept(core.io(), &door.listener, &door.pace, core.closing(), welcome).await;
     }
 
     /// Sweeps this core's clients and tells its shards' time until the database closes; the first core also samples what the rates of now are made of.
@@ -177,10 +177,10 @@ impl RespService {
             own_core: door.own_core,
         };
         let tls = server.tls().filter(|_| door.tls).map(|door| door.tls.current());
-        let (core, shared) = (core.clone(), Rc::clone(shared));
+        let (core, shared, pace) = (core.clone(), Rc::clone(shared), Rc::clone(&door.pace));
         core.io().clone().spawn(Class::Foreground, async move {
             if !meet(&server, &core, &shared, (stream, tls), arrival).await {
-                shared.pace.futile(core.io().now());
+                pace.futile(core.io().now());
             }
         });
     }
@@ -204,7 +204,6 @@ impl RespService {
 struct Shared<T> {
     clients: Rc<Clients<Socket<T>>>,
     handshakes: Turns,
-    pace: Pace,
 }
 
 impl<T: Stream> Default for Shared<T> {
@@ -212,7 +211,6 @@ impl<T: Stream> Default for Shared<T> {
         Self {
             clients: Rc::default(),
             handshakes: Turns::default(),
-            pace: Pace::default(),
         }
     }
 }
@@ -224,6 +222,7 @@ struct Door<L> {
     tls: bool,
     /// Whether it is this core's alone.
     own_core: bool,
+    pace: Rc<Pace>,
 }
 
 impl<L: Listener> Door<L> {
@@ -243,6 +242,7 @@ impl<L: Listener> Door<L> {
                 address,
                 tls,
                 own_core,
+                pace: Rc::default(),
             }),
             Err(error) => Err(format!("listening on {address}: {error}")),
         }
@@ -267,8 +267,9 @@ async fn meet<I: Io>(
         Some(config) => {
             let within = Duration::from_millis(server.limits().unknown_ms);
             match shake_hands(core.io(), &shared.handshakes, stream, config, within).await {
-                Some(stream) => Socket::Tls(stream),
-                None => return false,
+                Ok(stream) => Socket::Tls(stream),
+                // Who was late may have waited for its turn, which is this side's fault.
+                Err(ended) => return ended == Ended::Late,
             }
         }
     };
@@ -286,24 +287,36 @@ async fn turn_away<T: Stream>(stream: &T, tls: bool) {
     let _gone = stream.shutdown().await;
 }
 
-/// Shakes hands within a time; `None` where that failed, and the connection has ended.
+/// Why a handshake has ended, and its connection with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The client left, or there was no agreement.
+    Failed,
+    /// The time was over.
+    Late,
+}
+
+/// Shakes hands within a time.
 async fn shake_hands<I: Io>(
     io: &I,
     turns: &Turns,
     stream: I::Stream,
     config: Arc<ServerConfig>,
     within: Duration,
-) -> Option<TlsStream<I::Stream>> {
-    let shaking = pin!(TlsStream::accept(io, turns, stream.clone(), config));
-    let why = match select(shaking, pin!(io.sleep(within))).await {
-        Either::Left((Ok(stream), _)) => return Some(stream),
-        Either::Left((Err(error), _)) => error.to_string(),
-        Either::Right(_) => format!("not done within {} ms", within.as_millis()),
+) -> Result<TlsStream<I::Stream>, Ended> {
+    let (ended, why) = {
+        // Gone before the socket is shut down: a turn, or a place in the line for one, is not held meanwhile.
+        let shaking = pin!(TlsStream::accept(io, turns, stream.clone(), config));
+        match select(shaking, pin!(io.sleep(within))).await {
+            Either::Left((Ok(stream), _)) => return Ok(stream),
+            Either::Left((Err(error), _)) => (Ended::Failed, error.to_string()),
+            Either::Right(_) => (Ended::Late, format!("not done within {} ms", within.as_millis())),
+        }
     };
     tracing::debug!(peer = ?stream.peer_addr().ok(), why, "TLS handshake failed");
     // An error means that the client has gone by itself.
     let _gone = stream.shutdown().await;
-    None
+    Err(ended)
 }
 
 /// The process's clock.
