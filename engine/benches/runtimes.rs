@@ -23,6 +23,8 @@
 
 #[path = "runtimes/beside.rs"]
 mod beside;
+#[path = "runtimes/callers.rs"]
+mod callers;
 #[path = "runtimes/groups.rs"]
 mod groups;
 #[path = "runtimes/latencies.rs"]
@@ -31,6 +33,8 @@ mod latencies;
 mod log;
 #[path = "runtimes/messages.rs"]
 mod messages;
+#[path = "runtimes/pinned.rs"]
+mod pinned;
 #[path = "runtimes/raw.rs"]
 mod raw;
 #[path = "runtimes/raw_writes.rs"]

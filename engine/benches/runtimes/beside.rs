@@ -15,6 +15,7 @@ use corelane::io::{Class, File, Io, OpenOptions};
 use futures_util::future::join_all;
 
 use crate::latencies::{Latencies, thread_cpu};
+use crate::pinned;
 use crate::reads::next_page;
 use crate::{FILE_BYTES, Job, run_on};
 
@@ -164,9 +165,7 @@ pub fn cached_reads(runtime: Runtime, path: &Path, background: Background, lengt
         spent: Arc::clone(&spent),
     };
     let cores = available_cores();
-    let last = cores[cores.len() - 1];
-    let asking = std::thread::spawn(move || {
-        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: last }));
+    let asking = pinned::on(cores[cores.len() - 1], move || {
         let (mut state, mut each) = (7_u64, Vec::new());
         ask.try_send(0).unwrap();
         while answered.load(Ordering::Acquire) == 0 {

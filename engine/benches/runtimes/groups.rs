@@ -4,20 +4,19 @@
 //! from these: so it writes as many groups of each range, and as many bytes, into a file of zeros that was synced before, one
 //! at a time as the log does. What the engine has more to do is all that differs: frames, memtable, callers.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use corelane::api::{Batch, Core, Db, Durability, Op, Runtime, Service, ShardStats};
+use corelane::io::Io;
 use corelane::io::cores::available_cores;
-use corelane::io::{Class, Io};
 
-use crate::latencies::{Latencies, thread_cpu};
+use crate::callers;
+use crate::latencies::Latencies;
 
-pub const CALLERS: u64 = 64;
+pub const CALLERS: usize = 64;
 const VALUE_BYTES: usize = 400;
 const PAGE_BYTES: u64 = 4096;
 
@@ -114,36 +113,14 @@ struct Callers {
 
 impl Service for Callers {
     async fn run<I: Io>(self, core: Core<I>) {
-        let (each, running) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(CALLERS)));
-        let (all_ended, ends) = oneshot::async_channel();
-        let all_ended = Rc::new(Cell::new(Some(all_ended)));
-        let (cpu, start) = (thread_cpu(), Instant::now());
-        for caller in 0..CALLERS {
-            let (each, running) = (Rc::clone(&each), Rc::clone(&running));
-            let (call, length, all_ended) = (core.clone(), self.length, Rc::clone(&all_ended));
-            core.io().spawn(Class::Foreground, async move {
-                let (mut number, mut begun) = (0_u64, start);
-                while begun - start < length {
-                    number += 1;
-                    put(&call, caller, number).await;
-                    // The clock is looked at once a write: it takes as long as some of what is measured.
-                    let ended = Instant::now();
-                    each.borrow_mut().push((ended - begun).as_nanos() as u32);
-                    begun = ended;
-                }
-                running.set(running.get() - 1);
-                if running.get() == 0 {
-                    all_ended.take().unwrap().send(()).unwrap();
-                }
-            });
-        }
-        ends.await.unwrap();
-        *self.measured.lock().unwrap() = Latencies {
-            each: each.take(),
-            took: start.elapsed(),
-            cpu: thread_cpu() - cpu,
-            ..Latencies::default()
-        };
+        let puts = callers::run(core.io(), CALLERS, self.length, |caller| {
+            let (core, mut number) = (core.clone(), 0);
+            async move || {
+                number += 1;
+                put(&core, caller as u64, number).await;
+            }
+        });
+        *self.measured.lock().unwrap() = puts.await;
         self.done.send(()).unwrap();
     }
 }

@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use corelane::io::cores::available_cores;
 use corelane::io::runtime::Runtime;
 use corelane::io::{Class, File, Io, OpenOptions};
 
 use crate::groups::{CALLERS, Groups};
-use crate::latencies::{Latencies, thread_cpu};
+use crate::latencies::Latencies;
 use crate::raw_writes::{FILE_BYTES, segment};
-use crate::{Job, run_on};
+use crate::{Job, callers, run_on};
 
 const PAGE_BYTES: usize = 4096;
 /// What a put of the engine's takes of a group.
@@ -101,34 +101,11 @@ impl Job for Writes {
             let (staging, sizes) = (Rc::<Staging>::default(), Rc::default());
             let log = log(io.clone(), path, Rc::clone(&staging), Rc::clone(&sizes));
             io.spawn(Class::Foreground, log);
-            let (each, running) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(CALLERS)));
-            let (all_ended, ends) = oneshot::async_channel();
-            let all_ended = Rc::new(Cell::new(Some(all_ended)));
-            let (cpu, start) = (thread_cpu(), Instant::now());
-            for _ in 0..CALLERS {
-                let (each, running) = (Rc::clone(&each), Rc::clone(&running));
-                let (staging, all_ended) = (Rc::clone(&staging), Rc::clone(&all_ended));
-                io.spawn(Class::Foreground, async move {
-                    let mut begun = start;
-                    while begun - start < length {
-                        staging.write().await;
-                        let ended = Instant::now();
-                        each.borrow_mut().push((ended - begun).as_nanos() as u32);
-                        begun = ended;
-                    }
-                    running.set(running.get() - 1);
-                    if running.get() == 0 {
-                        all_ended.take().unwrap().send(()).unwrap();
-                    }
-                });
-            }
-            ends.await.unwrap();
-            let latencies = Latencies {
-                each: each.take(),
-                took: start.elapsed(),
-                cpu: thread_cpu() - cpu,
-                ..Latencies::default()
-            };
+            let latencies = callers::run(&io, CALLERS, length, |_| {
+                let staging = Rc::clone(&staging);
+                async move || staging.write().await
+            });
+            let latencies = latencies.await;
             *measured.lock().unwrap() = (latencies, sizes.take());
         }
     }

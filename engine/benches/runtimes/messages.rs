@@ -10,6 +10,7 @@ use corelane::io::runtime::Runtime;
 use corelane::io::{Class, Io};
 
 use crate::latencies::{Latencies, thread_cpu};
+use crate::pinned;
 use crate::{Job, run_on};
 
 type End = (Sender<u64>, Receiver<u64>);
@@ -125,10 +126,7 @@ pub fn eventfd(length: Duration) -> Latencies {
     let (mut there, mut here) = (eventfd(), eventfd());
     let (mut wake_there, mut wake_here) = (there.try_clone().unwrap(), here.try_clone().unwrap());
     let cores = corelane::io::cores::available_cores();
-    let pin = |id| assert!(core_affinity::set_for_current(core_affinity::CoreId { id }));
-    let last = cores[cores.len() - 1];
-    let other = std::thread::spawn(move || {
-        pin(last);
+    let other = pinned::on(cores[cores.len() - 1], move || {
         let mut count = [0; 8];
         loop {
             there.read_exact(&mut count).unwrap();
@@ -138,9 +136,7 @@ pub fn eventfd(length: Duration) -> Latencies {
             wake_here.write_all(&1_u64.to_ne_bytes()).unwrap();
         }
     });
-    let first = cores[0];
-    let measuring = std::thread::spawn(move || {
-        pin(first);
+    let measuring = pinned::on(cores[0], move || {
         let (cpu, start, mut each) = (thread_cpu(), Instant::now(), Vec::new());
         let mut count = [0; 8];
         while start.elapsed() < length {

@@ -10,6 +10,7 @@ use io_uring::{IoUring, opcode, types};
 
 use crate::FILE_BYTES;
 use crate::latencies::{Latencies, thread_cpu};
+use crate::pinned;
 use crate::reads::next_page;
 
 /// A page that direct I/O takes.
@@ -19,12 +20,9 @@ pub struct Page(pub [u8; 4096]);
 /// Reads random pages, `depth` at a time, for `length`, on a thread pinned to the first core.
 pub fn reads(path: &Path, depth: usize, length: Duration) -> Latencies {
     let path = path.to_owned();
-    let thread = std::thread::spawn(move || {
-        let core = corelane::io::cores::available_cores()[0];
-        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: core }));
-        read_for(&path, depth, length)
-    });
-    thread.join().unwrap()
+    let first = corelane::io::cores::available_cores()[0];
+    let reading = pinned::on(first, move || read_for(&path, depth, length));
+    reading.join().unwrap()
 }
 
 fn read_for(path: &Path, depth: usize, length: Duration) -> Latencies {

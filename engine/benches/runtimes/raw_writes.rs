@@ -11,6 +11,7 @@ use io_uring::{IoUring, opcode, types};
 
 use crate::groups::Groups;
 use crate::latencies::{Latencies, thread_cpu};
+use crate::pinned;
 use crate::raw::Page;
 
 /// As long as a segment of the log.
@@ -22,13 +23,12 @@ const LONGEST_PAGES: u64 = 512;
 /// operation that took as long as the group.
 pub fn groups(dir: &Path, groups: &Groups, length: Duration) -> Latencies {
     let (dir, groups) = (dir.to_owned(), groups.clone());
-    let thread = std::thread::spawn(move || {
-        let core = corelane::io::cores::available_cores()[0];
-        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: core }));
+    let first = corelane::io::cores::available_cores()[0];
+    let writing = pinned::on(first, move || {
         let file = segment(&dir);
         write_for(file.as_file(), &groups, length)
     });
-    thread.join().unwrap()
+    writing.join().unwrap()
 }
 
 /// A file of zeros on stable storage, opened as the log opens its segments.

@@ -10,6 +10,7 @@ use io_uring::squeue::Flags;
 use io_uring::{IoUring, opcode, types};
 
 use crate::latencies::{Latencies, thread_cpu};
+use crate::pinned;
 
 /// How the other side is woken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,10 +93,6 @@ impl Side {
     }
 }
 
-fn pin(id: usize) {
-    assert!(core_affinity::set_for_current(core_affinity::CoreId { id }));
-}
-
 /// There and back, one at a time, for `length`.
 pub fn there_and_back(by: By, length: Duration) -> Latencies {
     let cores = corelane::io::cores::available_cores();
@@ -105,8 +102,7 @@ pub fn there_and_back(by: By, length: Duration) -> Latencies {
     let (to_here, to_there) = (here.try_clone().unwrap(), there.try_clone().unwrap());
     let ((tell_there, told_there), (tell_here, told_here)) = (mpsc::channel(), mpsc::channel());
     let (over, wait_over) = mpsc::channel::<()>();
-    let other = std::thread::spawn(move || {
-        pin(last);
+    let other = pinned::on(last, move || {
         let mut side = Side::new(by, there, to_here);
         tell_here.send(side.ring.as_raw_fd()).unwrap();
         side.other_ring = told_there.recv().unwrap();
@@ -116,8 +112,7 @@ pub fn there_and_back(by: By, length: Duration) -> Latencies {
         // The ring stays until nobody sends to it any more.
         let _dropped = wait_over.recv();
     });
-    let measuring = std::thread::spawn(move || {
-        pin(first);
+    let measuring = pinned::on(first, move || {
         let mut side = Side::new(by, here, to_there);
         tell_there.send(side.ring.as_raw_fd()).unwrap();
         side.other_ring = told_here.recv().unwrap();

@@ -12,6 +12,7 @@ use corelane::io::cores::available_cores;
 use io_uring::{IoUring, cqueue, opcode, types};
 
 use crate::latencies::{Latencies, thread_cpu};
+use crate::pinned;
 
 /// Whether the kernel copies what it is given.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,25 +26,15 @@ pub fn sends(how: Send, bytes: usize, length: Duration) -> Latencies {
     let cores = available_cores();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let reading = on(cores[cores.len() - 1], move || {
+    let reading = pinned::on(cores[cores.len() - 1], move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut into = vec![0; 1 << 20];
         while stream.read(&mut into).unwrap() > 0 {}
     });
-    let sending = on(cores[0], move || send_for(address, how, bytes, length));
+    let sending = pinned::on(cores[0], move || send_for(address, how, bytes, length));
     let sent = sending.join().unwrap();
     reading.join().unwrap();
     sent
-}
-
-fn on<T: std::marker::Send + 'static>(
-    core: usize,
-    work: impl FnOnce() -> T + std::marker::Send + 'static,
-) -> std::thread::JoinHandle<T> {
-    std::thread::spawn(move || {
-        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: core }));
-        work()
-    })
 }
 
 fn send_for(address: std::net::SocketAddr, how: Send, bytes: usize, length: Duration) -> Latencies {
