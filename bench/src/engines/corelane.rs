@@ -91,8 +91,6 @@ impl Corelane {
         runtime: Runtime,
         on_shard: bool,
     ) -> Result<Self, BenchError> {
-        // Chosen here, so that the result names it.
-        let runtime = runtime.choose().runtime;
         let shards = options.cores;
         let (cores, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| mailbox(COMMANDS))
@@ -108,11 +106,13 @@ impl Corelane {
             .service(Callers(Arc::new(Mutex::new(receivers))))
             .open_blocking()
             .map_err(|e| BenchError::new(Kind::Open, format!("opening corelane: {e}")))?;
+        // What was taken, not what was asked for.
+        let taken = db.runtime().map_or(runtime, |choice| choice.runtime);
         Ok(Self {
             cores,
             db,
             on_shard,
-            fairness: fairness(options, runtime, on_shard),
+            fairness: fairness(options, taken, on_shard),
         })
     }
 
