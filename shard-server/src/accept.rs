@@ -118,6 +118,15 @@ mod tests {
         }
     }
 
+    async fn accept_for_5_s<L: Listener>(
+        io: &sim::SimIo,
+        listener: &L,
+        pace: &Pace,
+        welcome: impl FnMut(L::Stream),
+    ) {
+        accept(io, listener, pace, io.sleep(Duration::from_secs(5)), welcome).await;
+    }
+
     /// Nothing kept a storm of connections from being taken whole, as long as the kernel's queue of them is, before anybody else
     /// had a turn.
     #[test]
@@ -138,14 +147,7 @@ mod tests {
                 }
             });
             let welcome = |_| welcomed.set(welcomed.get() + 1);
-            accept(
-                &io,
-                &listener,
-                &Pace::default(),
-                io.sleep(Duration::from_secs(5)),
-                welcome,
-            )
-            .await;
+            accept_for_5_s(&io, &listener, &Pace::default(), welcome).await;
             assert_eq!(welcomed.get(), CROWD);
             // The simulated core draws who is next, so that one task may have several turns in a row.
             assert!(most_at_once.get() <= CROWD / 10, "{}", most_at_once.get());
@@ -188,8 +190,7 @@ mod tests {
                     }
                 });
             };
-            let ending = io.sleep(Duration::from_secs(5));
-            accept(&io, &Steady(io.clone()), &pace, ending, welcome).await;
+            accept_for_5_s(&io, &Steady(io.clone()), &pace, welcome).await;
         })
         .expect("the power stays on");
         welcomed.get()
@@ -219,14 +220,7 @@ mod tests {
             let welcomed = RefCell::new(Vec::new());
             let began = io.now();
             let welcome = |_| welcomed.borrow_mut().push(io.now());
-            accept(
-                &io,
-                &listener,
-                &Pace::default(),
-                io.sleep(Duration::from_secs(5)),
-                welcome,
-            )
-            .await;
+            accept_for_5_s(&io, &listener, &Pace::default(), welcome).await;
             let welcomed = welcomed.borrow();
             assert_eq!(welcomed.len(), errors.len());
             assert!(welcomed[0] - began >= PAUSE, "it lets descriptors come back");

@@ -4,13 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "a thread of the test's own")]
 
+use std::path::Path;
+
+use corelane_server::admin::facts::Facts;
 use corelane_server::allocator::give_back_large;
 
 /// Bytes of this process that are resident.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+fn resident_bytes() -> u64 {
+    Facts::gather(Path::new("/"), false).resident_bytes
 }
 
 /// A server that clients had left large values with kept half a GiB after they had gone, where 40 MiB were in use: the

@@ -92,13 +92,11 @@ impl Group {
         self.unlogged.clear();
         self.ends.clear();
         self.staged.clear();
-        self.answers.get_mut().clear();
         Self {
             payload: self.payload,
             ends: self.ends,
             unlogged: self.unlogged,
             staged: self.staged,
-            answers: self.answers,
             ..Self::default()
         }
     }
