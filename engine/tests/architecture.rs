@@ -334,7 +334,8 @@ fn unsafe_code_of_the_seam_is_in_few_files() {
         .map(|source| source.name)
         .collect();
     found.sort();
-    let expected = ["buffers", "in_flight", "memory", "ring"].map(|name| format!("io/uring/{name}.rs"));
+    let expected =
+        ["buffers", "in_flight", "memory", "msg_ring", "ring"].map(|name| format!("io/uring/{name}.rs"));
     assert_eq!(found, expected);
 }
 

@@ -50,6 +50,8 @@ pub struct Ability {
     pub setup: Setup,
     /// One receive yields many buffers, which the kernel takes from a ring of them; else each receive brings its own.
     pub multishot_receive: bool,
+    /// Cores are woken by messages into their rings; else by an eventfd.
+    pub messages: bool,
     /// Files that may be registered, so that the kernel need not look them up: 0 for none.
     pub registered_files: u32,
     /// Memory for file transfers in bytes: 0 for none.
@@ -68,7 +70,13 @@ impl fmt::Display for Ability {
         } else {
             "single receives (multishot needs Linux 6.0)"
         };
-        write!(f, ", {receive}, {} registered files", self.registered_files)?;
+        let woken = if self.messages {
+            "woken by messages"
+        } else {
+            "woken by eventfd (messages need Linux 6.13)"
+        };
+        let files = self.registered_files;
+        write!(f, ", {receive}, {woken}, {files} registered files")?;
         if self.memory_bytes == 0 {
             return Ok(());
         }
@@ -166,6 +174,7 @@ mod tests {
             kernel: "6.1.0".to_owned(),
             setup: Setup::DeferredWithArray,
             multishot_receive: true,
+            messages: false,
             registered_files: 1024,
             memory_bytes: 10 << 20,
             registered_bytes: 5 << 20,
@@ -176,6 +185,7 @@ mod tests {
             "Linux 6.1.0",
             "deferred",
             "multishot receive",
+            "by eventfd",
             "1024 registered",
             "5120 of 10240 KiB",
             "small",

@@ -1,43 +1,34 @@
-//! How a core that may sleep is told that it has work: a flag, and an eventfd that its ring watches.
+//! How a core that may sleep is told that it has work: a flag, and a message into its ring.
 //!
-//! A core that is awake looks at the flag each turn, so ringing it costs no system call. The eventfd is written only for a
-//! core that is asleep or about to be, and only until somebody has done it. No ring is lost (Dekker's pattern, as in
-//! `io/mailbox.rs`):
+//! A core that is awake looks at the flag each turn, so ringing it costs no system call. The message is sent only to a core that
+//! is asleep or about to be, and only until somebody has done it. No ring is lost (Dekker's pattern, as in `io/mailbox.rs`):
 //!
 //! ```text
-//! ringer  set `rung`       SeqCst fence    read `asleep`   (and write the eventfd if it was set and nobody has)
+//! ringer  set `rung`       SeqCst fence    read `asleep`   (and send the message if it was set and nobody has)
 //! core    set `asleep`     SeqCst fence    read `rung`     (and stay awake if it was set)
 //! ```
 //!
-//! A ringer says that the core is woken after it has written, never before (`io/nap.rs`): else whoever came after it would
-//! rely on a write that the kernel may let wait for milliseconds.
+//! A ringer says that the core is woken after it has sent the message, never before (`io/nap.rs`): else whoever came after it
+//! would rely on one that the kernel may let wait for milliseconds.
 //!
-//! The ring watches the eventfd by a poll that completes at each write; nobody reads it, and its counter reaches its end in
-//! centuries.
+//! **Sent at once, by a system call of its own** (`msg_ring.rs`). To put the message among the ringer's entries, which costs no
+//! call, was built and measured: it goes out when the ringer is done with everything else, so that two cores that look for
+//! 20 us before they sleep had 12 to 366 k messages/s instead of 312 to 763 k/s (2 cores of an AMD EPYC, Linux 6.18,
+//! 2026-11-21); and never, where what runs there blocks its thread until the other core has answered.
 //!
-//! **No message into the ring** (`IORING_OP_MSG_RING`), which would do without the eventfd. It saves time only where it goes out
-//! with the ringer's next entry into the kernel, and that was built and measured (2 cores of an AMD EPYC, Linux 6.18, 2026-11-21;
-//! `benches/runtimes`, rounds of 0.4 s, three to five of each in turns):
-//!
-//! ```text
-//!                                                     by eventfd        by message
-//! there and back, both cores asleep                   80 to 92 us       56 to 70 us
-//! there and back, both look for 20 us and may sleep   312 to 763 k/s    12 to 366 k/s
-//! ```
-//!
-//! Who looks first has to hand the message over, and then the other is not back within the time of looking. And a wake-up that is
-//! put off until its core enters the kernel never comes where what runs there blocks its thread until the other core has
-//! answered, as a call of another database's blocking handle does.
+//! **An eventfd** where the kernel takes no such message, or not this one. The ring watches it by a poll that completes at each
+//! write; nobody reads it, and its counter reaches its end in centuries.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Weak};
 use std::task::Wake;
 
 use rustix::event::EventfdFlags;
 
 use super::super::nap::Nap;
+use super::msg_ring::RingDoor;
 
 /// The bell of one core; it is that core's waker.
 pub(super) struct Bell {
@@ -45,18 +36,21 @@ pub(super) struct Bell {
     rung: AtomicBool,
     /// The core sleeps, or is about to.
     asleep: Nap,
+    /// Where messages are sent. Not kept open from here: wakers may outlive their core for as long as they like.
+    door: Option<Weak<RingDoor>>,
     eventfd: OwnedFd,
 }
 
 impl Bell {
-    /// A bell that nobody has rung.
+    /// A bell that nobody has rung, of the core whose door this is.
     ///
     /// # Errors
     /// The operating system's.
-    pub(super) fn new() -> io::Result<Arc<Self>> {
+    pub(super) fn new(door: Option<Weak<RingDoor>>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             rung: AtomicBool::new(false),
             asleep: Nap::default(),
+            door,
             eventfd: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))
     }
@@ -84,6 +78,30 @@ impl Bell {
         !self.rung.load(Ordering::Relaxed)
     }
 
+    fn end_sleep(&self) {
+        let door = self.door.as_ref().and_then(Weak::upgrade);
+        if door.is_none_or(|door| door.send().is_err()) {
+            // It fails only where the counter is at its end, and then the core has been woken.
+            let _woken = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()).is_ok();
+        }
+    }
+
+    /// How often the eventfd was written since this was asked.
+    #[cfg(test)]
+    pub(super) fn eventfd_writes(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.eventfd, &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether messages can be sent.
+    #[cfg(test)]
+    pub(super) fn has_door(&self) -> bool {
+        self.door.as_ref().and_then(Weak::upgrade).is_some()
+    }
+
     /// Says that the core is awake again.
     pub(super) fn is_awake(&self) {
         self.asleep.end();
@@ -99,8 +117,7 @@ impl Wake for Bell {
         self.rung.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         if let Some(sleep) = self.asleep.to_end() {
-            // It fails only where the counter is at its end, and then the core has been woken.
-            let _woken = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()).is_ok();
+            self.end_sleep();
             self.asleep.woken(sleep);
         }
     }
@@ -110,26 +127,18 @@ impl Wake for Bell {
 mod tests {
     use super::*;
 
-    fn rings(bell: &Bell) -> u64 {
-        let mut count = [0; 8];
-        match rustix::io::read(&bell.eventfd, &mut count) {
-            Ok(_) => u64::from_ne_bytes(count),
-            Err(_) => 0,
-        }
-    }
-
     #[test]
     fn the_eventfd_is_written_once_and_only_for_a_sleeper() {
-        let bell = Bell::new().expect("an eventfd can be made");
+        let bell = Bell::new(None).expect("an eventfd can be made");
         bell.wake_by_ref();
-        assert!(bell.is_rung() && rings(&bell) == 0, "the core is awake");
+        assert!(bell.is_rung() && bell.eventfd_writes() == 0, "the core is awake");
         assert!(!bell.may_sleep(), "it was rung");
         bell.is_awake();
         bell.clear();
         assert!(bell.may_sleep());
         bell.wake_by_ref();
         bell.wake_by_ref();
-        assert_eq!(rings(&bell), 1);
+        assert_eq!(bell.eventfd_writes(), 1);
         bell.is_awake();
         bell.clear();
         assert!(!bell.is_rung());

@@ -22,6 +22,7 @@ use super::buffers::{BufferRing, RECV_BUFFERS};
 use super::completion::{Completion, Sink};
 use super::depth::Depth;
 use super::memory::Arena;
+use super::msg_ring::RingDoor;
 use super::operation::{Operation, RECV_GROUP};
 use super::ring::{Ring, Wait};
 use super::slots::{Key, Left, Slots, Told};
@@ -43,6 +44,8 @@ pub(super) struct Wanted {
     pub(super) setup: Setup,
     /// Use multishot receive where it is there.
     pub(super) multishot_receive: bool,
+    /// Be woken by messages where they are there.
+    pub(super) messages: bool,
     /// Files to register room for.
     pub(super) files: u32,
 }
@@ -59,11 +62,12 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Makes a ring of the best setup that this kernel has, with what can be registered.
+    /// Makes a ring of the best setup that this kernel has, with what can be registered; and the door to it, if messages can be
+    /// sent there.
     ///
     /// # Errors
     /// That the kernel is too old, or has no ring for us: why.
-    pub(super) fn new(wanted: Wanted, arena: Arena) -> io::Result<(Self, Ability)> {
+    pub(super) fn new(wanted: Wanted, arena: Arena) -> io::Result<(Self, Option<RingDoor>, Ability)> {
         let (ring, setup) = best_ring(wanted)?;
         let kernel = kernel();
         check(&kernel, &ring.probe()?)?;
@@ -89,10 +93,13 @@ impl InFlight {
                 submitter.register_buf_ring_with_flags(buffers.address(), RECV_BUFFERS, RECV_GROUP, 0)
             }
             .is_ok();
+        let door = wanted.messages.then(|| ring.duplicate()).transpose()?;
+        let door = door.and_then(RingDoor::of);
         let ability = Ability {
             kernel,
             setup,
             multishot_receive,
+            messages: door.is_some(),
             registered_files,
             memory_bytes: arena.bytes(),
             registered_bytes,
@@ -105,7 +112,7 @@ impl InFlight {
             buffers: multishot_receive.then_some(buffers),
             arena,
         };
-        Ok((this, ability))
+        Ok((this, door, ability))
     }
 
     /// Puts an operation of a task of `class` into a slot, and queues its entry unless its class must wait.
@@ -133,6 +140,10 @@ impl InFlight {
         self.ring.take(scratch);
         let mut missed = Vec::new();
         for entry in scratch.drain(..) {
+            if entry.user_data() == Key::NONE {
+                // A message from another core: that it has come is all (`msg_ring.rs`).
+                continue;
+            }
             let key = Key::from_user_data(entry.user_data());
             let completion = self.completion(key, &entry);
             if let Operation::Cancel(target) = *self.slots.operation(key)
@@ -321,9 +332,10 @@ mod tests {
             depth: 8,
             setup: Setup::ALL[0],
             multishot_receive: true,
+            messages: false,
             files: 0,
         };
-        let (mut in_flight, _) = InFlight::new(wanted, Arena::new(0)).expect("a ring can be made");
+        let (mut in_flight, _, _) = InFlight::new(wanted, Arena::new(0)).expect("a ring can be made");
         let never = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd can be made");
         let waits = Operation::Stream {
             what: Stream::Readable,

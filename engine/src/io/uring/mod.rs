@@ -11,13 +11,13 @@
 //!      │    ├─ operation.rs    what is asked of the kernel          message.rs  a batch to send
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
-//!      ├─ timer.rs  spin.rs  bell.rs (wake-ups)  blocking.rs  table.rs (registered files)
+//!      ├─ timer.rs  spin.rs  bell.rs (wake-ups, over msg_ring.rs)  blocking.rs  table.rs (registered files)
 //! file.rs (over descriptor.rs)   net.rs (over socket.rs, inbox.rs, armed.rs)
 //! ```
 //!
 //! **The kernel never holds an address in memory that somebody may free.** Everything that an operation names is owned by the
 //! operation, which lies in a slot until the kernel has told its last completion, whether somebody waits for it or not. The
-//! modules with unsafe code are `ring.rs`, `in_flight.rs`, `memory.rs` and `buffers.rs`; all others are safe.
+//! modules with unsafe code are `ring.rs`, `in_flight.rs`, `memory.rs`, `buffers.rs` and `msg_ring.rs`; all others are safe.
 //!
 //! **Whatever has begun ends.** A future dropped before its end leaves its operation to complete by itself; one that waits
 //! for others (a send, a connect) is cancelled. A core that ends waits for all of them, and counts what is left.
@@ -50,6 +50,7 @@ mod in_flight;
 mod inbox;
 mod memory;
 mod message;
+mod msg_ring;
 mod net;
 mod operation;
 mod reactor;

@@ -28,6 +28,7 @@ use super::blocking::Blocking;
 use super::completion::{Completion, Sink};
 use super::in_flight::{Event, InFlight, Wanted};
 use super::memory::Arena;
+use super::msg_ring::RingDoor;
 use super::operation::{Operation, Stream};
 use super::ring::Wait;
 use super::slots::{Key, Left, Told};
@@ -40,6 +41,8 @@ pub(super) struct Reactor {
     in_flight: RefCell<InFlight>,
     timers: RefCell<Timers>,
     bell: Arc<Bell>,
+    /// Kept open for the bell as long as the core runs.
+    _door: Option<Arc<RingDoor>>,
     spin: RefCell<Spin>,
     pub(super) files: RefCell<FileTable>,
     pub(super) blocking: Blocking,
@@ -66,11 +69,14 @@ impl Reactor {
         spin: Duration,
         blocking: Blocking,
     ) -> io::Result<Rc<Self>> {
-        let (in_flight, ability) = InFlight::new(wanted, Arena::new(arena_bytes))?;
+        let (in_flight, door, ability) = InFlight::new(wanted, Arena::new(arena_bytes))?;
+        let door = door.map(Arc::new);
+        let bell = Bell::new(door.as_ref().map(Arc::downgrade))?;
         Ok(Rc::new(Self {
             in_flight: RefCell::new(in_flight),
             timers: RefCell::default(),
-            bell: Bell::new()?,
+            bell,
+            _door: door,
             spin: RefCell::new(Spin::new(spin)),
             files: RefCell::new(FileTable::new(ability.registered_files)),
             blocking,
@@ -306,7 +312,7 @@ impl Reactor {
 /// How often a core that ends looks again whether the blocking thread is done, and cancels what was begun meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Watches the bell's eventfd. That it completes is all: it ends the sleep.
+/// Watches the bell's eventfd, for when no message can be sent. That it completes is all: it ends the sleep.
 struct Watch(Weak<Reactor>);
 
 impl Sink for Watch {

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -160,6 +161,16 @@ impl Ring {
     pub(super) fn wants_enter(&mut self) -> bool {
         let queue = self.queues.submission();
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// A descriptor of its own for this ring.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring is open for as long as `self` is borrowed.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.queues.ring.as_ref().as_raw_fd()) };
+        ring.try_clone_to_owned()
     }
 
     /// Whether there is anything to take, or to enter for.

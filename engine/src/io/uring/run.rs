@@ -68,6 +68,7 @@ fn best(depth: usize) -> Wanted {
         depth,
         setup: Setup::ALL[0],
         multishot_receive: true,
+        messages: true,
         files: REGISTERED_FILES,
     }
 }
@@ -82,7 +83,7 @@ pub fn probe() -> io::Result<Ability> {
     // As the cores will, so that what is said of locked memory is what the first of them gets.
     raise_memlock_limit();
     let arena = Arena::new(StartOptions::default().io_memory_bytes);
-    let (_ring, ability) = InFlight::new(best(DEPTH), arena)?;
+    let (_ring, _door, ability) = InFlight::new(best(DEPTH), arena)?;
     Ok(ability)
 }
 

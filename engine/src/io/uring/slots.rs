@@ -19,7 +19,13 @@ pub(super) struct Key {
     generation: u32,
 }
 
+/// No slot has this number.
+const NO_SLOT: u32 = u32::MAX;
+
 impl Key {
+    /// What the kernel carries for a completion that belongs to no operation.
+    pub(super) const NONE: u64 = NO_SLOT as u64;
+
     /// As the kernel carries it.
     pub(super) fn user_data(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
@@ -91,7 +97,9 @@ impl Slots {
     pub(super) fn insert(&mut self, operation: Operation, awaited: bool, class: Option<Class>) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
-            u32::try_from(self.slots.len() - 1).expect("memory ends before the numbers do")
+            let index = u32::try_from(self.slots.len() - 1).ok();
+            let index = index.filter(|&index| index != NO_SLOT);
+            index.expect("memory ends before the numbers do")
         });
         let slot = &mut self.slots[index as usize];
         assert!(slot.held.is_none(), "a free slot is empty");

@@ -27,6 +27,7 @@ mod drops;
 mod ends;
 mod sockets;
 mod storage;
+mod wakes;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -35,6 +36,7 @@ const WANTED: Wanted = Wanted {
     depth: 16,
     setup: Setup::Deferred,
     multishot_receive: true,
+    messages: true,
     files: 8,
 };
 
@@ -136,6 +138,7 @@ fn the_conformance_suite_holds_on_what_older_kernels_have() {
         let wanted = Wanted {
             setup,
             multishot_receive: setup != Setup::Cooperative,
+            messages: false,
             files: 0,
             ..WANTED
         };

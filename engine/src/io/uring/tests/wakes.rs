@@ -1,0 +1,127 @@
+//! How cores wake each other: by messages into their rings, and by eventfds where those cannot be sent.
+
+use std::future::poll_fn;
+use std::task::{Poll, Wake};
+
+use super::super::bell::Bell;
+use super::super::in_flight::InFlight;
+use super::super::memory::Arena;
+use super::super::msg_ring::RingDoor;
+use super::super::ring::Wait;
+use super::*;
+
+const ROUNDS: u64 = 500;
+
+/// Two cores that send each other a number, and sleep in between; how often the eventfd of either was written.
+fn there_and_back(wanted: Wanted) -> u64 {
+    let cores = available_cores();
+    let (to_first, first): (Sender<u64>, Receiver<u64>) = mailbox(4);
+    let (to_second, second) = mailbox(4);
+    let ends = Handed::new([(to_second, first), (to_first, second)]);
+    let written = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&written);
+    let main = move |index, io: UringIo| {
+        let ((sender, mut receiver), counts) = (ends.take(index), Arc::clone(&counts));
+        async move {
+            if index == 0 {
+                sender.try_send(0).expect("there is room");
+            }
+            let mut batch = Vec::new();
+            let mut over = false;
+            while !over && receiver.recv_batch(&mut batch, 4).await > 0 {
+                for message in batch.drain(..) {
+                    over = message >= ROUNDS;
+                    if message <= ROUNDS {
+                        sender.try_send(message + 1).expect("there is room");
+                    }
+                }
+            }
+            counts.fetch_add(io.0.reactor.bell().eventfd_writes(), Ordering::SeqCst);
+            nothing_is_held(&io).await;
+        }
+    };
+    let two = [cores[0], cores[cores.len() - 1]];
+    let threads = run::start_wanted(&two, StartOptions::default(), wanted, main, |_, _| {});
+    join_within_a_minute(threads.expect("cores start here"));
+    written.load(Ordering::SeqCst)
+}
+
+fn has_messages() -> bool {
+    probe().expect("a ring can be made").messages
+}
+
+#[test]
+fn cores_wake_each_other_by_messages_where_the_kernel_has_them() {
+    let by_eventfd = Wanted {
+        messages: false,
+        ..WANTED
+    };
+    assert!(there_and_back(by_eventfd) > 0, "they slept");
+    assert!(there_and_back(WANTED) == 0 || !has_messages());
+}
+
+/// A message that comes while the core is awake must not be lost, nor be taken for an operation's end.
+#[test]
+fn a_message_ends_the_sleep_that_comes_after_it() {
+    for setup in Setup::ALL {
+        let wanted = Wanted { setup, ..WANTED };
+        let (mut in_flight, door, _) = InFlight::new(wanted, Arena::new(0)).expect("a ring can be made");
+        let Some(door) = door else { return };
+        let (mut scratch, mut events) = (Vec::new(), Vec::new());
+        // Those that told whether there are any.
+        in_flight.enter(Wait::Not).expect("the ring can be entered");
+        in_flight.take_completions(&mut scratch, &mut events);
+        for _ in 0..100 {
+            let sent = std::thread::scope(|scope| scope.spawn(|| door.send()).join());
+            sent.expect("no panic").expect("a message can be sent");
+            in_flight.enter(Wait::Forever).expect("the ring can be entered");
+            assert!(in_flight.has_work(), "{setup:?}: it is there");
+            in_flight.take_completions(&mut scratch, &mut events);
+            assert!(events.is_empty() && !in_flight.has_work(), "{setup:?}");
+        }
+    }
+}
+
+/// What no longer can be told by a message is told by the eventfd: a core that ends looks for it until it is over.
+#[test]
+fn where_a_message_cannot_be_sent_the_eventfd_is_written() {
+    let over = door_of_a_core_that_is_over().map(Arc::new);
+    let gone = door_of_a_core_that_is_over().map(|door| Arc::downgrade(&Arc::new(door)));
+    for door in [None, gone, over.as_ref().map(Arc::downgrade)] {
+        let forgotten = door.as_ref().is_none_or(|door| door.upgrade().is_none());
+        let bell = Bell::new(door).expect("an eventfd can be made");
+        assert!(bell.may_sleep(), "nobody has rung");
+        bell.wake_by_ref();
+        let written = bell.eventfd_writes();
+        assert!(written == 1 || !forgotten, "{written}");
+        bell.wake_by_ref();
+        assert_eq!(bell.eventfd_writes(), 0, "it is woken already");
+    }
+}
+
+/// The door of a ring whose thread is over, where this kernel takes messages.
+fn door_of_a_core_that_is_over() -> Option<RingDoor> {
+    let made = std::thread::spawn(|| {
+        let (_in_flight, door, _) = InFlight::new(WANTED, Arena::new(0)).expect("a ring can be made");
+        door
+    });
+    made.join().expect("no panic")
+}
+
+/// Wakers lie about for as long as others like, and a ring is dear.
+#[test]
+fn a_waker_that_outlives_its_core_does_not_keep_the_ring() {
+    let (tell, told) = mpsc::channel();
+    let threads = start(&[available_cores()[0]], StartOptions::default(), move |_, io| {
+        let (bell, tell) = (Arc::clone(io.0.reactor.bell()), tell.clone());
+        async move {
+            assert_eq!(bell.has_door(), io.ability().messages);
+            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+            tell.send((bell, waker)).expect("the test waits");
+        }
+    });
+    join_within_a_minute(threads.expect("a core starts here"));
+    let (bell, waker) = told.recv().expect("it was sent");
+    assert!(!bell.has_door());
+    waker.wake();
+}
