@@ -1,8 +1,8 @@
 //! The ring and the operations under way on it, together: what makes handing addresses to the kernel safe.
 //!
 //! An operation goes into its slot first, its entry is made from there, and it leaves the slot only when its last completion
-//! has been taken. Between the two it may wait for its class's room at the device (`depth.rs`), when the kernel does not know of
-//! it yet. If the ring ends with operations under way, they are never freed ([`InFlight`]'s drop), because the kernel
+//! has been taken. Between the two it may wait for its class's room at the device (`depth.rs`), or a long send for its turn
+//! (`outflow.rs`), when the kernel does not know of it yet. If the ring ends with operations under way, they are never freed ([`InFlight`]'s drop), because the kernel
 //! may still write to what they hold.
 #![expect(
     unsafe_code,
@@ -24,6 +24,7 @@ use super::depth::Depth;
 use super::memory::Arena;
 use super::msg_ring::RingDoor;
 use super::operation::{Operation, RECV_GROUP};
+use super::outflow::Outflow;
 use super::ring::{Ring, Wait};
 use super::slots::{Key, Left, Slots, Told};
 
@@ -55,6 +56,7 @@ pub(super) struct InFlight {
     ring: Ring,
     slots: Slots,
     depth: Depth,
+    outflow: Outflow,
     /// `None` where the kernel has no multishot receive.
     buffers: Option<BufferRing>,
     /// Kept here so that it outlives the ring.
@@ -109,17 +111,23 @@ impl InFlight {
             ring,
             slots: Slots::default(),
             depth: Depth::default(),
+            outflow: Outflow::default(),
             buffers: multishot_receive.then_some(buffers),
             arena,
         };
         Ok((this, door, ability))
     }
 
-    /// Puts an operation of a task of `class` into a slot, and queues its entry unless its class must wait.
+    /// Puts an operation of a task of `class` into a slot, and queues its entry unless it must wait.
     pub(super) fn begin(&mut self, operation: Operation, awaited: bool, class: Class) -> Key {
         let class = operation.loads_device().then_some(class);
+        let bytes = operation.bytes_to_send();
         let key = self.slots.insert(operation, awaited, class);
-        if class.is_none_or(|class| self.depth.begin(class, key)) {
+        let goes = match class {
+            Some(class) => self.depth.begin(class, key),
+            None => self.outflow.begin(key, bytes),
+        };
+        if goes {
             self.queue(key);
         }
         key
@@ -204,7 +212,14 @@ impl InFlight {
     /// # Errors
     /// As [`Ring::enter`].
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.ring.enter(wait)
+        let waits_for_us = self.outflow.is_waiting();
+        let entered = self.ring.enter(if waits_for_us { Wait::Not } else { wait });
+        self.outflow.turn();
+        // For the next entry, which comes soon: what is queued keeps the loop from sleeping.
+        while let Some(key) = self.outflow.next() {
+            self.queue(key);
+        }
+        entered
     }
 
     /// See [`Slots::poll`].
@@ -214,9 +229,11 @@ impl InFlight {
 
     /// See [`Slots::abandon`]. What the kernel does not have yet it never gets.
     pub(super) fn abandon(&mut self, key: Key) -> Left {
-        if let Some(class) = self.slots.class(key)
-            && self.depth.leave(class, key)
-        {
+        let waited = match self.slots.class(key) {
+            Some(class) => self.depth.leave(class, key),
+            None => self.outflow.leave(key),
+        };
+        if waited {
             return Left::NotBegun(self.slots.end(key));
         }
         self.slots.abandon(key)
@@ -242,10 +259,10 @@ impl InFlight {
         self.slots.len()
     }
 
-    /// Operations that wait for their class's room at the device.
+    /// Operations that wait for their class's room at the device, or for their turn to be sent.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.depth.waiting()
+        self.depth.waiting() + self.outflow.waiting()
     }
 
     /// Puts a file into the table of registered ones, or takes it out (`None`).

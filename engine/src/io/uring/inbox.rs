@@ -3,6 +3,8 @@
 //! A multishot receive stays armed as long as it is read from: each completion brings a buffer of the core's ring. It is
 //! armed by the first reader who finds nothing, and again by a reader after it ended, which it does
 //!
+//! - when a buffer was filled. Of such a sender the kernel would copy a mebibyte at once while everybody else waits; it is
+//!   received from a buffer at a time, in the order of all who ask, until it is brief again. So is who has just come;
 //! - at [`MAX_UNREAD`] buffers, by our cancelling it: a connection that nobody reads must not take the core's buffers, and
 //!   its sender must feel that it is not read;
 //! - when the core has no buffers left. The next receive then brings memory of its own, so that whoever waits for bytes gets
@@ -18,7 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::armed::Armed;
-use super::buffers::{Lent, RECV_BUFFERS};
+use super::buffers::{Lent, RECV_BUFFERS, RECV_BYTES};
 use super::completion::{Completion, Sink};
 use super::operation::{Operation, Stream};
 use super::reactor::Reactor;
@@ -75,6 +77,8 @@ struct State {
     end: Option<Option<io::Error>>,
     /// The receive.
     armed: Armed,
+    /// The last receive left room in its buffer: there was no more.
+    is_brief: bool,
     /// The ring of buffers had nothing to offer.
     starved: bool,
 }
@@ -118,7 +122,11 @@ impl Inbox {
         let (socket, sink) = (self.socket, Rc::clone(self) as Rc<dyn Sink>);
         match self.reactor.lent_buffers() {
             Some(lent) if lent < RECV_BUFFERS && !starved => Operation::Stream {
-                what: Stream::Receive,
+                what: if state.is_brief {
+                    Stream::Receive
+                } else {
+                    Stream::ReceiveOnce
+                },
                 fd: socket,
                 sink,
             },
@@ -143,6 +151,7 @@ impl Inbox {
 impl State {
     /// Keeps what has come; `out` buffers are out of the ring.
     fn take_in(&mut self, completion: Completion, over: Option<Operation>, out: u16) {
+        self.is_brief = completion.result.as_ref().is_ok_and(|&bytes| bytes < RECV_BYTES);
         match completion.result {
             Ok(0) => self.end = Some(None),
             Ok(bytes) => match (completion.lent, over) {
@@ -175,7 +184,7 @@ impl Sink for Inbox {
         }
         let out = self.reactor.lent_buffers().unwrap_or(0);
         state.take_in(completion, over, out);
-        let enough = state.unread.len() >= MAX_UNREAD;
+        let enough = state.unread.len() >= MAX_UNREAD || !state.is_brief;
         let next = state.armed.next(enough);
         drop(state);
         next.follow(&self.reactor);

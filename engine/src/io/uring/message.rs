@@ -10,6 +10,9 @@ use io_uring::types::Fd;
 /// Vectors that one send may have, by the kernel's limit (`UIO_MAXIOV`).
 const MAX_VECTORS: usize = 1024;
 
+/// Bytes that one send names: the kernel copies them while it takes the entry, and does nothing else meanwhile.
+pub(super) const ENTRY_BYTES: usize = 128 * 1024;
+
 /// No signal when the peer is gone; and the kernel goes on by itself after a part.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
@@ -100,7 +103,18 @@ impl Message {
         let first = self.batch.get(self.next).map(|buffer| &buffer[self.offset..]);
         let others = self.batch.iter().skip(self.next + 1).map(Vec::as_slice);
         let left = first.into_iter().chain(others);
-        left.filter(|buffer| !buffer.is_empty()).take(MAX_VECTORS)
+        let left = left.filter(|buffer| !buffer.is_empty()).take(MAX_VECTORS);
+        let mut room = ENTRY_BYTES;
+        left.map_while(move |buffer| {
+            let (part, _later) = buffer.split_at(buffer.len().min(room));
+            room -= part.len();
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
+    /// Bytes that the next entry names.
+    pub(super) fn entry_bytes(&self) -> usize {
+        self.left().map(<[u8]>::len).sum()
     }
 
     /// The kernel's entry that sends what is left.
@@ -108,8 +122,7 @@ impl Message {
         let mut left = self.left();
         let (first, second) = (left.next().unwrap_or_default(), left.next());
         let Some(second) = second else {
-            // What does not fit the entry's length is sent by the next one.
-            let bytes = u32::try_from(first.len()).unwrap_or(u32::MAX);
+            let bytes = u32::try_from(first.len()).expect("an entry names few bytes");
             return opcode::Send::new(fd, first.as_ptr(), bytes)
                 .flags(SEND_FLAGS)
                 .build();
@@ -214,6 +227,18 @@ mod tests {
         message.named = None;
         let _entry = message.entry(Fd(0));
         assert_eq!(named(&message), None, "one buffer needs no vectors");
+    }
+
+    #[test]
+    fn one_send_names_so_many_bytes_and_the_next_goes_on() {
+        let batch = vec![vec![1; ENTRY_BYTES - 1], vec![2; 2 * ENTRY_BYTES], vec![3]];
+        let all: usize = batch.iter().map(Vec::len).sum();
+        let (mut message, mut sizes) = (Message::new(batch), Vec::new());
+        while !message.is_sent() {
+            sizes.push(message.entry_bytes());
+            message.advance(message.entry_bytes());
+        }
+        assert_eq!(sizes, [ENTRY_BYTES, ENTRY_BYTES, all - 2 * ENTRY_BYTES]);
     }
 
     fn named(message: &Message) -> Option<usize> {

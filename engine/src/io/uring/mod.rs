@@ -7,7 +7,7 @@
 //!      ├─ in_flight.rs   the ring and what is under way on it
 //!      │    ├─ ring.rs         entries in, completions out          ability.rs  what the kernel offers
 //!      │    ├─ slots.rs        operations until their last completion
-//!      │    ├─ depth.rs        how much of it the device has
+//!      │    ├─ depth.rs        how much of it the device has        outflow.rs  how much of it is sent in a turn
 //!      │    ├─ operation.rs    what is asked of the kernel          message.rs  a batch to send
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
@@ -53,6 +53,7 @@ mod message;
 mod msg_ring;
 mod net;
 mod operation;
+mod outflow;
 mod reactor;
 mod ring;
 mod run;

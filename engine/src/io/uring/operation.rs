@@ -85,7 +85,7 @@ pub(super) enum Operation {
         /// Who is told.
         sink: Rc<dyn Sink>,
     },
-    /// Completes many times, but for an accept.
+    /// Completes many times, but for those that say otherwise.
     Stream {
         /// What it waits for.
         what: Stream,
@@ -101,10 +101,12 @@ pub(super) enum Operation {
 /// What an [`Operation::Stream`] waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
-    /// A connection; it yields a descriptor.
+    /// A connection, once; it yields a descriptor.
     Accept,
     /// Bytes; each yields a buffer of the ring.
     Receive,
+    /// Bytes, once; they yield a buffer of the ring.
+    ReceiveOnce,
     /// That there is something to read.
     Readable,
 }
@@ -186,6 +188,11 @@ impl Operation {
                     .flags(libc::SOCK_CLOEXEC)
                     .build(),
                 Stream::Receive => opcode::RecvMulti::new(Fd(*fd), RECV_GROUP).build(),
+                // As long as its buffer.
+                Stream::ReceiveOnce => opcode::Recv::new(Fd(*fd), null_mut(), 0)
+                    .buf_group(RECV_GROUP)
+                    .build()
+                    .flags(Flags::BUFFER_SELECT),
                 Stream::Readable => {
                     let readable = u32::from(libc::POLLIN.unsigned_abs());
                     opcode::PollAdd::new(Fd(*fd), readable).multi(true).build()
@@ -225,6 +232,14 @@ impl Operation {
                 | Self::SyncDir(_)
                 | Self::Allocate(..)
         )
+    }
+
+    /// Bytes that its entry has the kernel send.
+    pub(super) fn bytes_to_send(&self) -> usize {
+        match self {
+            Self::Send(_, message) => message.entry_bytes(),
+            _ => 0,
+        }
     }
 
     /// Whether a completion's result is a descriptor.

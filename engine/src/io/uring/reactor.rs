@@ -132,7 +132,7 @@ impl Reactor {
         self.in_flight.borrow().lent()
     }
 
-    /// Operations that wait for their class's room at the device.
+    /// Operations that wait for their class's room at the device, or for their turn to be sent.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.in_flight.borrow().waiting()

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use super::super::buffers::RECV_BYTES;
 use super::*;
 
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -98,6 +99,71 @@ fn a_sender_whose_bytes_nobody_reads_is_held_back_and_takes_few_buffers() {
             received += server.recv().await.unwrap().len();
         }
         assert_eq!(received, 64_000_000);
+    });
+}
+
+/// What 32 clients who read nothing had asked for was copied in one entry into the kernel, 5 to 15 ms, and everybody else of the
+/// core waited for that.
+#[test]
+fn who_sends_much_lets_others_go_between() {
+    const MUCH_BYTES: usize = 1 << 20;
+    on_core(|io, _| async move {
+        let mut greedy = Vec::new();
+        for _ in 0..40 {
+            greedy.push(connected(&io).await);
+        }
+        let small = connected(&io).await;
+        let senders: Vec<_> = greedy.iter().map(|(sender, _)| sender.clone()).collect();
+        io.spawn(Class::Foreground, async move {
+            let sends = senders
+                .iter()
+                .map(|sender| sender.send(vec![vec![7; MUCH_BYTES]]));
+            assert!(join_all(sends).await.iter().all(|(sent, _)| sent.is_ok()));
+        });
+        while io.0.reactor.waiting() == 0 {
+            io.yield_now().await;
+        }
+        small.0.send(vec![vec![1; 400]]).await.0.unwrap();
+        assert_eq!(small.1.recv().await.unwrap().len(), 400);
+        assert!(io.0.reactor.waiting() > 0, "it did not wait for them");
+        let receivers = greedy.iter().map(|(_, receiver)| async {
+            let mut received = 0;
+            while received < MUCH_BYTES {
+                let bytes = receiver.recv().await.unwrap();
+                assert!(!bytes.is_empty() && bytes.iter().all(|&byte| byte == 7));
+                received += bytes.len();
+            }
+            received
+        });
+        assert!(join_all(receivers).await.iter().all(|&bytes| bytes == MUCH_BYTES));
+        assert_eq!(io.0.reactor.waiting(), 0);
+    });
+}
+
+/// The kernel copied up to a mebibyte of each who sent much, in one entry.
+#[test]
+fn of_who_sends_much_a_buffer_is_taken_at_a_time() {
+    // What a new connection takes in before it is read from.
+    const AT_ONCE: usize = RECV_BYTES + RECV_BYTES / 2;
+    on_core(|io, _| async move {
+        let (mut outside, server) = from_outside(&io).await;
+        outside.write_all(&[1; AT_ONCE]).unwrap();
+        for expected in [RECV_BYTES, AT_ONCE - RECV_BYTES] {
+            let bytes = server.recv().await.unwrap();
+            assert!(bytes.len() == expected && bytes.iter().all(|&byte| byte == 1));
+            assert_eq!(held(&io).receive_buffers, 1, "the one that is read");
+        }
+        for round in 2..5_u8 {
+            outside.write_all(&[round; 10]).unwrap();
+            assert_eq!(*server.recv().await.unwrap(), [round; 10]);
+            outside.write_all(&[round; AT_ONCE]).unwrap();
+            let mut received = 0;
+            while received < AT_ONCE {
+                let bytes = server.recv().await.unwrap();
+                assert!(bytes.iter().all(|&byte| byte == round));
+                received += bytes.len();
+            }
+        }
     });
 }
 
