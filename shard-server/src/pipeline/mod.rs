@@ -55,8 +55,9 @@ const MAX_COMMANDS: u64 = 1024;
 /// A round ends once its commands have this many bytes.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// A round ends once this many bytes of answers wait: they are sent before more are made.
-pub const FLUSH_BYTES: usize = 256 * 1024;
+/// A round ends once this many bytes of answers wait: they are sent before more are made, and others come between. Making and
+/// sending so much takes some 40 µs; a buffer of its size is not yet one that the allocator maps (`allocator.rs`).
+pub const FLUSH_BYTES: usize = 64 * 1024;
 
 /// Most requests of a round.
 const MAX_OPS: usize = 1024;
