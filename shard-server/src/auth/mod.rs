@@ -3,6 +3,7 @@
 //! ```text
 //! hash     secrets as argon2id PHC strings: made, checked
 //! pool     checks them on threads of their own: a check holds a core for tens of ms, which no shard has
+//! give_way has those threads give way to the shards'
 //! places   how many guesses of one peer are under way
 //! failures who was wrong how often
 //! permit   which role may run which command: pure
@@ -16,6 +17,7 @@
 //! secret that is remembered is let in a while longer, until [`places::UNTOLD`] guesses are under way.
 
 pub mod failures;
+mod give_way;
 pub mod hash;
 pub mod permit;
 mod places;

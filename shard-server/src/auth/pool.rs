@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::give_way::give_way;
 use super::hash::Checker;
 use super::places::Place;
 use crate::command::Failure;
@@ -18,7 +19,7 @@ const THREADS: usize = 2;
 /// Checks that wait; at some 20 ms each the last one waits under a second.
 pub(super) const QUEUED: usize = 64;
 
-/// How much the threads give way (`nice`): beside a busy shard the two take some 7 % of a core, and the whole of an idle one.
+/// How much of a core the threads give away (`nice`): beside a busy shard the two take some 7 % of a core, and the whole of an idle one.
 const NICENESS: i32 = 15;
 
 /// A secret to be checked.
@@ -97,8 +98,7 @@ impl Pool {
 }
 
 fn work(queue: &Mutex<Receiver<Job>>, checks: &AtomicU64) {
-    // On Linux this is the calling thread's alone (setpriority(2), "C library/kernel differences").
-    if let Err(error) = rustix::process::nice(NICENESS) {
+    if let Err(error) = give_way(NICENESS) {
         tracing::warn!(%error, "a thread that checks secrets keeps its priority");
     }
     let mut checker = Checker::default();
