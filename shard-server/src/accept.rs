@@ -60,8 +60,8 @@ pub async fn accept<I: Io, L: Listener>(
                 if pace.is_storm() && !was_storm && now >= quiet_until {
                     quiet_until = now + QUIET_STORMS;
                     tracing::warn!(
-                        "thousands of connections end without a command that is served; until there are fewer, new ones are taken \
-                         at {} a second, and clients may have to wait",
+                        "hundreds of connections come and are not served a command; until there are fewer, new ones are taken at \
+                         {} a second, and clients may have to wait",
                         pace::STORM_RATE
                     );
                 }
@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    /// How many of those who come without end are taken in 5 s, where they end unserved or do not end.
+    /// How many of those who come without end are taken in 5 s, where they are served or not.
     fn taken_in_5_s(futile: bool) -> usize {
         let welcomed = Rc::new(Cell::new(0));
         let count = Rc::clone(&welcomed);
@@ -182,11 +182,12 @@ mod tests {
             let pace = Rc::<Pace>::default();
             let welcome = |_| {
                 count.set(count.get() + 1);
+                pace.taken(io.now());
                 let (pace, own) = (Rc::clone(&pace), io.clone());
                 io.spawn(Class::Foreground, async move {
                     own.sleep(Duration::from_millis(2)).await;
-                    if futile {
-                        pace.futile(own.now());
+                    if !futile {
+                        pace.served();
                     }
                 });
             };

@@ -1,16 +1,18 @@
 //! How fast a core takes new connections of a listener while those that come are of no use to anybody. Pure.
 //!
-//! A connection that ends before it was served a command has been **futile**: it was refused, did not say who it is, did not
-//! shake hands, or just went. One costs the core tens of µs, most of it in the kernel, and nothing that the server does later
-//! makes that less; a client that connects anew for each of them takes half of the core from those inside. What helps is not
-//! to take them: they wait in the kernel's queue, which is bounded, and the kernel tells those beyond to come again.
+//! A connection that is not served a command is **futile**: it is refused, does not say who it is, does not shake hands, or just
+//! goes. One costs the core tens of µs, most of it in the kernel, and nothing that the server does later makes that less; a
+//! client that connects anew for each of them takes half of the core from those inside. What helps is not to take them: they
+//! wait in the kernel's queue, which is bounded, and the kernel tells those beyond to come again.
 //!
-//! Each futile connection adds [`COST`] to what this core is **owed**, and time pays it off. So [`COST`] is what passes unnoticed
-//! for ever, and [`STORM`] of it at once: clients that look whether the port is open, a balancer that gives up its spare
-//! connections. Where more than that is owed there is a storm, and the core takes [`A_TURN`] connections each [`TURN`], good
-//! ones and bad ones alike, because they look alike at the door. The storm is over once no more than [`CALM`] is owed, which
-//! does not happen while more of those taken are futile than pay for themselves. Clients that are served owe nothing,
-//! however many they are and however fast they come; who runs a command on each connection is one of them.
+//! Each connection adds [`COST`] to what this core is **owed** when it is taken, and gives it back when it is served its first
+//! command; time pays off the rest. So nobody has to wait for its end to know that it was futile, which comes late where many
+//! are kept open or where a wrong password is answered after a delay. [`COST`] is what passes unnoticed for ever, and
+//! [`STORM`] of it at once: clients that look whether the port is open, a pool that opens connections for later. Where more
+//! than that is owed there is a storm, and the core takes [`A_TURN`] connections each [`TURN`], good ones and bad ones alike,
+//! because they look alike at the door. The storm is over once no more than [`CALM`] is owed, which does not happen while more
+//! of those taken are futile than pay for themselves. Clients that are served owe nothing, however many they are and however
+//! fast they come.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -25,17 +27,17 @@ const TURN: Duration = Duration::from_millis(1);
 /// Connections a second in a storm.
 pub const STORM_RATE: u128 = A_TURN as u128 * 1000 / TURN.as_millis();
 
-/// What a futile connection adds to what is owed: a thousand of them a second pay for themselves.
+/// What a connection adds to what is owed until it is served: a thousand futile ones a second pay for themselves.
 const COST: Duration = Duration::from_millis(1);
 
-/// A storm begins above this: a thousand futile connections more than what pays for itself.
-const STORM: Duration = Duration::from_secs(1);
+/// A storm begins above this: two hundred and fifty connections more than what pays for itself that were not served yet. Somebody who
+/// connects as fast as he can has so many within some tens of ms; clients who all come back at once are served as they come.
+const STORM: Duration = Duration::from_millis(250);
 
 /// A storm is over from this on. Less than [`STORM`], so that one that goes on is not let in at full speed now and then.
-const CALM: Duration = Duration::from_millis(500);
+const CALM: Duration = Duration::from_millis(125);
 
-/// Most that is ever owed: a storm is felt so long after it at most. Much, because connections can be kept open and
-/// dropped all at once, and then must not be cheaper than those that come one by one.
+/// Most that is ever owed: a storm is felt so long after it at most.
 const MOST_OWED: Duration = Duration::from_secs(10);
 
 /// The pace of one listener of a core: a storm at one door does not slow another. Times are on the process's clock.
@@ -49,10 +51,15 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A connection has ended without being served.
-    pub fn futile(&self, now: Duration) {
+    /// A connection was taken.
+    pub fn taken(&self, now: Duration) {
         let paid = self.paid.get().max(now) + COST;
         self.paid.set(paid.min(now + MOST_OWED));
+    }
+
+    /// One of those was served its first command, or is owed nothing for another reason.
+    pub fn served(&self) {
+        self.paid.set(self.paid.get().saturating_sub(COST));
     }
 
     /// Whether there was a storm when this was last asked how long to wait.
@@ -91,8 +98,9 @@ mod tests {
         while *now < end {
             for _ in 0..A_TURN {
                 taken += 1;
-                if futile {
-                    pace.futile(*now);
+                pace.taken(*now);
+                if !futile {
+                    pace.served();
                 }
             }
             *now += WORK + pace.pause(*now + WORK);
@@ -110,7 +118,7 @@ mod tests {
     fn a_storm_is_taken_at_a_steady_rate_for_as_long_as_it_blows() {
         let (pace, mut now) = (Pace::default(), MS);
         let first = taken(&pace, &mut now, 1000 * MS, true);
-        assert!((4_800..5_100).contains(&first), "{first}");
+        assert!((4_150..4_450).contains(&first), "{first}");
         for _ in 0..30 {
             let more = taken(&pace, &mut now, 1000 * MS, true);
             assert!((3_990..=4_010).contains(&more), "{more}");
@@ -123,28 +131,41 @@ mod tests {
         );
     }
 
-    /// Somebody looks every few ms whether the port is open; a balancer gives up its spare connections.
+    /// Somebody looks every few ms whether the port is open; a pool opens connections for later.
     #[test]
-    fn a_few_futile_ones_all_the_time_and_a_thousand_at_once_pass_unnoticed() {
+    fn a_few_futile_ones_all_the_time_and_hundreds_at_once_pass_unnoticed() {
         let pace = Pace::default();
         for ms in 0..100_000 {
-            pace.futile(ms * MS);
+            pace.taken(ms * MS);
             assert_eq!(pace.pause(ms * MS), Duration::ZERO);
         }
         let now = 200_000 * MS;
-        (0..1000).for_each(|_| pace.futile(now));
+        (0..250).for_each(|_| pace.taken(now));
         assert_eq!(pace.pause(now), Duration::ZERO);
-        pace.futile(now);
+        pace.taken(now);
         pace.pause(now);
         assert_eq!(pace.pause(now), TURN);
     }
 
-    /// If less were owed for them, who keeps connections open and drops them all at once would be let in at full speed for
-    /// most of the time.
+    /// Those whose password was wrong were told so seconds later, and only then did anybody know how many had come: ten thousand
+    /// a second were taken until then.
     #[test]
-    fn those_that_end_all_at_once_are_owed_for_but_not_for_ever() {
+    fn a_storm_is_known_by_those_who_came_and_not_by_those_who_left() {
         let (pace, now) = (Pace::default(), MS);
-        (0..100_000).for_each(|_| pace.futile(now));
+        let storm = |now| {
+            pace.pause(now);
+            pace.pause(now) > Duration::ZERO
+        };
+        (0..251).for_each(|_| pace.taken(now));
+        assert!(storm(now));
+        (0..126).for_each(|_| pace.served());
+        assert!(!storm(now), "they were good ones");
+    }
+
+    #[test]
+    fn a_storm_is_not_felt_for_ever() {
+        let (pace, now) = (Pace::default(), MS);
+        (0..100_000).for_each(|_| pace.taken(now));
         let storm = |now| {
             pace.pause(now);
             pace.pause(now) > Duration::ZERO
@@ -157,7 +178,7 @@ mod tests {
     #[test]
     fn the_rate_counts_from_when_turns_were_due() {
         let (pace, now) = (Pace::default(), 5_000 * MS);
-        (0..5_000).for_each(|_| pace.futile(now));
+        (0..5_000).for_each(|_| pace.taken(now));
         pace.pause(now);
         assert_eq!((pace.pause(now), pace.pause(now)), (MS, 2 * MS));
         let late = now + 2 * MS + MS / 4;

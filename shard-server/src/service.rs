@@ -7,6 +7,7 @@
 //! 3. Then it stops listening, lets commands under way finish, and after a bound cuts off clients that do not read.
 //! 4. It waits for the other cores before it returns: their last commands may need this core's shards.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
@@ -176,12 +177,11 @@ impl RespService {
             now_ms: now_ms(core),
             own_core: door.own_core,
         };
+        door.pace.taken(core.io().now());
         let tls = server.tls().filter(|_| door.tls).map(|door| door.tls.current());
         let (core, shared, pace) = (core.clone(), Rc::clone(shared), Rc::clone(&door.pace));
         core.io().clone().spawn(Class::Foreground, async move {
-            if !meet(&server, &core, &shared, (stream, tls), arrival).await {
-                pace.futile(core.io().now());
-            }
+            meet(&server, &core, &shared, (stream, tls), arrival, &pace).await;
         });
     }
 
@@ -249,18 +249,19 @@ impl<L: Listener> Door<L> {
     }
 }
 
-/// Serves a connection to its end; `tls` is what is shown where it speaks that. Whether it came to be served.
+/// Serves a connection to its end; `tls` is what is shown where it speaks that.
 async fn meet<I: Io>(
     server: &Arc<Server>,
     core: &Core<I>,
     shared: &Shared<I::Stream>,
     (stream, tls): (I::Stream, Option<Arc<ServerConfig>>),
     arrival: Arrival,
-) -> bool {
+    pace: &Pace,
+) {
     let Some(seat) = server.admit(arrival) else {
         server.counts(core.index()).rejected.add(1);
         turn_away(&stream, tls.is_some()).await;
-        return false;
+        return;
     };
     let socket = match tls {
         None => Socket::Plain(stream),
@@ -268,14 +269,33 @@ async fn meet<I: Io>(
             let within = Duration::from_millis(server.limits().unknown_ms);
             match shake_hands(core.io(), &shared.handshakes, stream, config, within).await {
                 Ok(stream) => Socket::Tls(stream),
-                // Who was late may have waited for its turn, which is this side's fault.
-                Err(ended) => return ended == Ended::Late,
+                Err(ended) => {
+                    // Who was late may have waited for its turn, which is this side's fault.
+                    if ended == Ended::Late {
+                        pace.served();
+                    }
+                    return;
+                }
             }
         }
     };
     let client = Arc::clone(seat.client());
-    connection::serve(socket, seat, core.clone(), Rc::clone(&shared.clients)).await;
-    client.was_served()
+    let mut serving = pin!(connection::serve(
+        socket,
+        seat,
+        core.clone(),
+        Rc::clone(&shared.clients)
+    ));
+    let mut served = false;
+    poll_fn(|cx| {
+        let polled = serving.as_mut().poll(cx);
+        if !served && client.was_served() {
+            served = true;
+            pace.served();
+        }
+        polled
+    })
+    .await;
 }
 
 /// Tells a client that there is no room for it; one that expects TLS would not understand the words.
