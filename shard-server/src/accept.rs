@@ -60,8 +60,8 @@ pub async fn accept<I: Io, L: Listener>(
                 if pace.is_storm() && !was_storm && now >= quiet_until {
                     quiet_until = now + QUIET_STORMS;
                     tracing::warn!(
-                        "hundreds of connections come and are not served a command; until there are fewer, new ones are taken at \
-                         {} a second, and clients may have to wait",
+                        "hundreds of connections have come that are not served a command yet; until there are fewer, new ones are \
+                         taken at {} a second, and clients may have to wait",
                         pace::STORM_RATE
                     );
                 }

@@ -178,6 +178,9 @@ fn variables_are_keys_that_exist() {
 /// The calls of io_uring.
 const RINGS: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
 
+/// By which the threads that check passwords give way to the shards' (`auth/give_way.rs`).
+const GIVES_WAY: [&str; 3] = ["sched_getattr", "sched_setattr", "setpriority"];
+
 #[test]
 fn the_seccomp_profile_is_a_list_of_what_is_allowed_and_io_uring_is_on_it() {
     let profile: serde_json::Value = serde_json::from_str(&text("seccomp.json")).expect("JSON");
@@ -189,8 +192,8 @@ fn the_seccomp_profile_is_a_list_of_what_is_allowed_and_io_uring_is_on_it() {
         let names = rule["names"].as_array().expect("names");
         allowed.extend(names.iter().filter_map(|name| name.as_str()));
     }
-    for call in RINGS {
-        assert!(allowed.contains(&call), "{call}");
+    for call in RINGS.iter().chain(&GIVES_WAY) {
+        assert!(allowed.contains(call), "{call}");
     }
     for call in [
         "mount",

@@ -18,11 +18,16 @@ const NICEST: i32 = 19;
 /// Policies that know niceness and slices (sched(7)); a thread of another is left as it is.
 const FAIR: [libc::c_int; 3] = [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE];
 
-/// Makes this thread so much nicer, and its slices short.
+/// Makes this thread so much nicer, and its slices short; only nicer where a sandbox does not know how to ask for both.
 ///
 /// # Errors
 /// The operating system's.
 pub(super) fn give_way(nicer: i32) -> io::Result<()> {
+    // On Linux niceness is the calling thread's alone (setpriority(2), "C library/kernel differences").
+    give_both(nicer).or_else(|_| rustix::process::nice(nicer).map(drop).map_err(io::Error::from))
+}
+
+fn give_both(nicer: i32) -> io::Result<()> {
     let mut attributes = attributes()?;
     if FAIR
         .iter()
