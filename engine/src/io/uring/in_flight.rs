@@ -59,7 +59,7 @@ pub(super) struct InFlight {
     outflow: Outflow,
     /// `None` where the kernel has no multishot receive.
     buffers: Option<BufferRing>,
-    /// Kept here so that it outlives the ring.
+    /// Kept here because the ring knows its addresses.
     arena: Arena,
 }
 
@@ -84,13 +84,15 @@ impl InFlight {
                 iov_base: start.as_ptr().cast(),
                 iov_len: bytes,
             };
-            // SAFETY: the arena owns the region, and is kept beside the ring, declared after it and so dropped after it.
+            // SAFETY: the arena owns the region, and is kept beside the ring; `drop` takes it out of the ring's hands before it is
+            // freed, or leaves it for ever. The ring itself may live a little longer: a message may be on its way there.
             unsafe { submitter.register_buffers(&[vector]) }
         });
         let buffers = BufferRing::new();
         let multishot_receive = wanted.multishot_receive
             && has_multishot_receive(&kernel)
-            // SAFETY: the ring of buffers owns its entries, and is kept beside the ring as the arena is.
+            // SAFETY: the ring of buffers owns its entries, and is kept beside the ring. Once nothing is under way, which `drop`
+            // makes sure of or leaves it for ever, the kernel takes no buffer; its entries' pages it holds by itself.
             && unsafe {
                 submitter.register_buf_ring_with_flags(buffers.address(), RECV_BUFFERS, RECV_GROUP, 0)
             }
@@ -143,7 +145,7 @@ impl InFlight {
         unsafe { self.ring.push(entry) };
     }
 
-    /// Takes what has completed, and appends what is to be done about it.
+    /// Takes what has completed, and appends what is to be done about it. This ends a turn: the next one's sends are queued.
     pub(super) fn take_completions(&mut self, scratch: &mut Vec<cqueue::Entry>, events: &mut Vec<Event>) {
         self.ring.take(scratch);
         let mut missed = Vec::new();
@@ -177,6 +179,10 @@ impl InFlight {
         // Those of this turn have ended meanwhile, or go on and must be asked again.
         for target in missed {
             self.cancel(target);
+        }
+        self.outflow.turn();
+        while let Some(key) = self.outflow.next() {
+            self.queue(key);
         }
     }
 
@@ -212,14 +218,12 @@ impl InFlight {
     /// # Errors
     /// As [`Ring::enter`].
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        let waits_for_us = self.outflow.is_waiting();
-        let entered = self.ring.enter(if waits_for_us { Wait::Not } else { wait });
-        self.outflow.turn();
-        // For the next entry, which comes soon: what is queued keeps the loop from sleeping.
-        while let Some(key) = self.outflow.next() {
-            self.queue(key);
-        }
-        entered
+        self.ring.enter(wait)
+    }
+
+    /// Whether sends wait for a turn to come, so that this one must not sleep.
+    pub(super) fn has_sends_to_come(&self) -> bool {
+        self.outflow.is_waiting()
     }
 
     /// See [`Slots::poll`].

@@ -151,7 +151,11 @@ impl Inbox {
 impl State {
     /// Keeps what has come; `out` buffers are out of the ring.
     fn take_in(&mut self, completion: Completion, over: Option<Operation>, out: u16) {
-        self.is_brief = completion.result.as_ref().is_ok_and(|&bytes| bytes < RECV_BYTES);
+        let room = match &over {
+            Some(Operation::Receive { buffer, .. }) => buffer.len(),
+            _ => RECV_BYTES,
+        };
+        self.is_brief = completion.result.as_ref().is_ok_and(|&bytes| bytes < room);
         match completion.result {
             Ok(0) => self.end = Some(None),
             Ok(bytes) => match (completion.lent, over) {

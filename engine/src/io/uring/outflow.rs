@@ -3,7 +3,8 @@
 //! The kernel copies what is sent while it takes the entry, and over loopback goes through its reception too: some 80 µs for
 //! [`TURN_BYTES`]. A client that asks for much has much copied; 32 of them in one turn were 8 MiB and 5 to 15 ms (2 cores of
 //! an AMD EPYC, Linux 6.18, 2026-11-22), which everybody else of the core waited for. So a turn hands over so much, and the rest
-//! waits here, in the order of its asking. What is small neither waits nor counts: it is what the others wait for.
+//! waits here, in the order of its asking. What is small neither waits nor counts: it is what the others wait for. Nor does what a
+//! send has left when it finds its socket full: the kernel goes on by itself as its peer reads, an entry's length at most.
 
 use std::collections::VecDeque;
 

@@ -2,7 +2,7 @@
 //!
 //! The loop (`run.rs`) polls the scheduler, which runs ready tasks for a slice, and then takes a turn here:
 //!
-//! 1. If nothing is ready: look for a while (`spin.rs`), then sleep. Both end with what the kernel completes, a ring of the
+//! 1. If nothing is ready, and no send waits for its turn (`outflow.rs`): look for a while (`spin.rs`), then sleep. Both end with what the kernel completes, a ring of the
 //!    bell, or the next timer's deadline. If something is ready: only hand over what was queued and take what is there.
 //! 2. Take the completions, and wake whoever waits for them.
 //! 3. Wake whoever waits for timers that are due.
@@ -181,7 +181,7 @@ impl Reactor {
 
     /// A turn of the loop.
     pub(super) fn turn(&self) {
-        let now = if self.bell.is_rung() {
+        let now = if self.bell.is_rung() || self.in_flight.borrow().has_sends_to_come() {
             self.enter_if_wanted();
             clock::now()
         } else {

@@ -92,7 +92,7 @@ async fn careless_with_sockets(io: UringIo, seed: u64) {
             }
             3 => {
                 let stream = &open[below(&mut rng, open.len())];
-                let batch = (0..below(&mut rng, 5)).map(|n| vec![1; n * n * 1000]).collect();
+                let batch = (0..below(&mut rng, 5)).map(|n| vec![1; n * n * 20_000]).collect();
                 drop(give_up_after(&io, polls, stream.send(batch)).await);
             }
             4 => {

@@ -73,6 +73,28 @@ fn a_core_that_ends_waits_for_the_write_under_way() {
     assert_eq!(found, 64 * PAGE);
 }
 
+/// What waits for its turn to be sent the kernel has never seen.
+#[test]
+fn a_core_may_end_with_sends_that_wait_for_their_turn() {
+    let core = available_cores()[0];
+    let threads = start(&[core], StartOptions::default(), move |_, io| async move {
+        let listener = io.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for _ in 0..40 {
+            let (sender, receiver) = join(io.connect(address), listener.accept()).await;
+            let (sender, receiver) = (sender.unwrap(), receiver.unwrap());
+            io.spawn(Class::Foreground, async move {
+                let _receiver = receiver;
+                let _outcome = sender.send(vec![vec![1; 1 << 20]]).await;
+            });
+        }
+        while io.0.reactor.waiting() == 0 {
+            io.yield_now().await;
+        }
+    });
+    join_within_a_minute(threads.unwrap());
+}
+
 /// A connection that nobody speaks on and a listener that nobody connects to wait for ever; the core does not.
 #[test]
 fn a_core_that_ends_cancels_what_waits_for_others() {

@@ -22,6 +22,22 @@ async fn from_outside(io: &UringIo) -> (TcpStream, UringStream) {
     (outside, listener.accept().await.unwrap())
 }
 
+/// Connections that keep what they have received, which is too much to be copied, until all buffers of the ring are out.
+async fn take_all_buffers(io: &UringIo) -> (Vec<(UringStream, UringStream)>, Vec<RecvBuf>) {
+    let all = u64::from(super::buffers::RECV_BUFFERS);
+    let (mut pairs, mut kept) = (Vec::new(), Vec::new());
+    while held(io).receive_buffers < all {
+        let (client, server) = connected(io).await;
+        for _ in 0..4 {
+            client.send(vec![vec![7; 5000]]).await.0.unwrap();
+            kept.push(server.recv().await.unwrap());
+        }
+        pairs.push((client, server));
+        assert!(kept.len() as u64 <= 2 * all, "buffers of the ring are used");
+    }
+    (pairs, kept)
+}
+
 /// Connections that the kernel holds ready for whoever listens on an address of IPv4 (proc(5), `/proc/net/tcp`).
 fn waiting_at(address: SocketAddr) -> usize {
     const LISTENS: &str = "0A";
@@ -167,26 +183,38 @@ fn of_who_sends_much_a_buffer_is_taken_at_a_time() {
     });
 }
 
+/// A receive into memory of its own, which is shorter, counted as brief however much there was.
+#[test]
+fn who_sends_much_is_not_brief_where_buffers_are_short() {
+    const MUCH_BYTES: usize = 10 * RECV_BYTES;
+    on_core(|io, _| async move {
+        let (mut outside, server) = from_outside(&io).await;
+        let taken = take_all_buffers(&io).await;
+        outside.write_all(&[5; RECV_BYTES + 10_000]).unwrap();
+        let first = server.recv().await.unwrap();
+        assert!(first.len() < RECV_BYTES, "memory of its own");
+        drop((taken, first));
+        while held(&io).receive_buffers > 0 {
+            io.yield_now().await;
+        }
+        let next = server.recv().await.unwrap();
+        assert_eq!((next.len(), held(&io).receive_buffers), (RECV_BYTES, 1));
+        drop(next);
+        outside.write_all(&[5; MUCH_BYTES]).unwrap();
+        let mut received = 0;
+        while received < MUCH_BYTES {
+            received += server.recv().await.unwrap().len();
+        }
+    });
+}
+
 /// When every buffer of the ring is out, a receive failed with ENOBUFS, and nobody armed it again.
 #[test]
 fn whoever_waits_for_bytes_gets_them_when_all_buffers_are_out() {
     on_core(|io, _| async move {
         let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut kept = Vec::new();
-        let mut pairs = Vec::new();
-        let all = u64::from(super::buffers::RECV_BUFFERS);
-        // Connections that keep what they have received, which is too much to be copied.
-        while held(&io).receive_buffers < all {
-            let (client, server) = join(io.connect(address), listener.accept()).await;
-            let (client, server) = (client.unwrap(), server.unwrap());
-            for _ in 0..4 {
-                client.send(vec![vec![7; 5000]]).await.0.unwrap();
-                kept.push(server.recv().await.unwrap());
-            }
-            pairs.push((client, server));
-            assert!(kept.len() as u64 <= 2 * all, "buffers of the ring are used");
-        }
+        let (pairs, kept) = take_all_buffers(&io).await;
         let (client, server) = join(io.connect(address), listener.accept()).await;
         let (client, server) = (client.unwrap(), server.unwrap());
         // Those whose receive is armed already find none either.
