@@ -131,7 +131,7 @@ impl Run {
             self.in_turns(
                 &format!("random reads of 4 KiB, depth {depth}"),
                 &[
-                    ("plain ring", &|| raw::reads(&path, depth, length)),
+                    ("plain ring", &|| raw::reads(&path, depth, 0, length)),
                     ("uring", &|| on(Runtime::Uring)),
                     ("glommio", &|| on(Runtime::Glommio)),
                 ],
@@ -221,6 +221,9 @@ impl Run {
             self.in_turns(
                 &format!("a read of 4 KiB from memory every 100 us, {runtime}"),
                 &[
+                    ("plain ring beside 4 long reads", &|| {
+                        beside::plain_cached_reads(&path, length)
+                    }),
                     ("alone", &|| cached(Nothing)),
                     ("beside computing", &|| cached(Computes)),
                     ("beside computing and long reads", &|| cached(ComputesAndReads)),
@@ -229,7 +232,10 @@ impl Run {
             self.in_turns(
                 &format!("reads of 4 KiB from the device, one at a time, {runtime}"),
                 &[
-                    ("plain ring alone", &|| raw::reads(&path, 1, length)),
+                    ("plain ring alone", &|| raw::reads(&path, 1, 0, length)),
+                    ("plain ring beside 4 long reads", &|| {
+                        raw::reads(&path, 1, beside::AT_DEVICE, length)
+                    }),
                     ("alone", &|| device(Nothing)),
                     ("beside computing", &|| device(Computes)),
                     ("beside computing and long reads", &|| device(ComputesAndReads)),

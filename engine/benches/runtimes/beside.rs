@@ -1,11 +1,13 @@
 //! The foreground beside a background that wants the whole core: reads of 4 KiB that memory answers, asked by another core,
-//! and reads from the device, one at a time. The background's part of the core is told with them.
+//! and reads from the device, one at a time. The background's part of the core is told with them. What the machine itself makes
+//! of long reads is measured by plain rings, which keep as many of them with the device as the runtime does.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use corelane::io::cores::available_cores;
@@ -16,6 +18,7 @@ use futures_util::future::join_all;
 
 use crate::latencies::{Latencies, thread_cpu};
 use crate::pinned;
+use crate::raw::{LONG_BYTES, Reader};
 use crate::reads::next_page;
 use crate::{FILE_BYTES, Job, run_on};
 
@@ -29,9 +32,10 @@ pub enum Background {
     ComputesAndReads,
 }
 
-/// Long reads that the background keeps asked for, and their length.
+/// Long reads that the background keeps asked for.
 const READS: usize = 64;
-const READ_BYTES: usize = 256 << 10;
+/// How many of them the uring runtime has with the device at once (`io/uring/depth.rs`).
+pub const AT_DEVICE: usize = 4;
 /// The memory that is read from: more than the processor's caches hold.
 const CACHE_BYTES: usize = 64 << 20;
 /// Time between an answer and the next question, so that the background has something to take.
@@ -53,8 +57,8 @@ async fn compute<I: Io>(io: I, ran: Rc<Cell<Duration>>) {
 
 async fn read_for_ever<I: Io>(file: I::File, mut state: u64) {
     loop {
-        let position = next_page(&mut state, FILE_BYTES - READ_BYTES as u64);
-        file.read_at(position, READ_BYTES).await.unwrap();
+        let position = next_page(&mut state, FILE_BYTES - LONG_BYTES as u64);
+        file.read_at(position, LONG_BYTES).await.unwrap();
     }
 }
 
@@ -153,6 +157,81 @@ impl Job for CachedReads {
     }
 }
 
+/// A thread on the last core that asks for pages one at a time and looks for each answer without sleeping.
+fn asking(
+    answered: Arc<AtomicU64>,
+    length: Duration,
+    ask: impl Fn(u64) + Send + 'static,
+) -> JoinHandle<(Vec<u32>, Duration)> {
+    let cores = available_cores();
+    pinned::on(cores[cores.len() - 1], move || {
+        let (mut state, mut each) = (7_u64, Vec::new());
+        ask(0);
+        while answered.load(Ordering::Acquire) == 0 {
+            std::hint::spin_loop();
+        }
+        let start = Instant::now();
+        while start.elapsed() < length {
+            let pause = Instant::now();
+            while pause.elapsed() < PAUSE {
+                std::hint::spin_loop();
+            }
+            let (begun, before) = (Instant::now(), answered.load(Ordering::Acquire));
+            ask(next_page(&mut state, CACHE_BYTES as u64));
+            while answered.load(Ordering::Acquire) == before {
+                std::hint::spin_loop();
+            }
+            each.push(begun.elapsed().as_nanos() as u32);
+        }
+        (each, start.elapsed())
+    })
+}
+
+/// The same of a plain loop that looks for questions and for the ends of its long reads by turns, and never sleeps.
+pub fn plain_cached_reads(path: &Path, length: Duration) -> Latencies {
+    const NOTHING: u64 = u64::MAX;
+    let (question, answered) = (Arc::new(AtomicU64::new(NOTHING)), Arc::<AtomicU64>::default());
+    let asked = Arc::clone(&question);
+    let asking = asking(Arc::clone(&answered), length, move |position| {
+        asked.store(position, Ordering::Release);
+    });
+    let (path, answers) = (path.to_owned(), answers_to(question, answered, NOTHING));
+    let over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&over);
+    let answering = pinned::on(available_cores()[0], move || {
+        let mut reader = Reader::new(&path, 0, AT_DEVICE);
+        let (cpu, mut answers) = (thread_cpu(), answers);
+        while !until.load(Ordering::Acquire) {
+            answers();
+            reader.begin(|_| {});
+            reader.end(0, |_| {});
+        }
+        thread_cpu() - cpu
+    });
+    let (each, took) = asking.join().unwrap();
+    over.store(true, Ordering::Release);
+    Latencies {
+        each,
+        took,
+        cpu: answering.join().unwrap(),
+        ..Latencies::default()
+    }
+}
+
+/// Answers the question that there is, if there is one.
+fn answers_to(question: Arc<AtomicU64>, answered: Arc<AtomicU64>, nothing: u64) -> impl FnMut() + Send {
+    let memory = vec![7_u8; CACHE_BYTES];
+    let mut answer = vec![0_u8; 4096];
+    move || {
+        let position = question.swap(nothing, Ordering::AcqRel);
+        if position != nothing {
+            answer.copy_from_slice(&memory[position as usize..][..4096]);
+            std::hint::black_box(&answer);
+            answered.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
 /// Reads of a page that memory answers, asked by a thread on the last core that looks for the answer without sleeping.
 pub fn cached_reads(runtime: Runtime, path: &Path, background: Background, length: Duration) -> Latencies {
     let (ask, asked) = mailbox(64);
@@ -164,29 +243,8 @@ pub fn cached_reads(runtime: Runtime, path: &Path, background: Background, lengt
         background,
         spent: Arc::clone(&spent),
     };
-    let cores = available_cores();
-    let asking = pinned::on(cores[cores.len() - 1], move || {
-        let (mut state, mut each) = (7_u64, Vec::new());
-        ask.try_send(0).unwrap();
-        while answered.load(Ordering::Acquire) == 0 {
-            std::hint::spin_loop();
-        }
-        let start = Instant::now();
-        while start.elapsed() < length {
-            let pause = Instant::now();
-            while pause.elapsed() < PAUSE {
-                std::hint::spin_loop();
-            }
-            let (begun, before) = (Instant::now(), answered.load(Ordering::Acquire));
-            ask.try_send(next_page(&mut state, CACHE_BYTES as u64)).unwrap();
-            while answered.load(Ordering::Acquire) == before {
-                std::hint::spin_loop();
-            }
-            each.push(begun.elapsed().as_nanos() as u32);
-        }
-        (each, start.elapsed())
-    });
-    run_on(runtime, &[cores[0]], 0, job);
+    let asking = asking(answered, length, move |position| ask.try_send(position).unwrap());
+    run_on(runtime, &[available_cores()[0]], 0, job);
     let (each, took) = asking.join().unwrap();
     let (background, cpu) = *spent.lock().unwrap();
     Latencies {

@@ -1,6 +1,8 @@
-//! The plain loop that the runtimes are measured against: one ring, a buffer for each read under way, no tasks.
+//! The plain loop that the runtimes are measured against: one ring, a buffer for each read under way, no tasks; on request with
+//! long reads beside them, which are not told: what the device makes of a merge's reads without any runtime.
 #![allow(unsafe_code, reason = "the kernel is given raw buffers")]
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -17,56 +19,107 @@ use crate::reads::next_page;
 #[repr(C, align(4096))]
 pub struct Page(pub [u8; 4096]);
 
-/// Reads random pages, `depth` at a time, for `length`, on a thread pinned to the first core.
-pub fn reads(path: &Path, depth: usize, length: Duration) -> Latencies {
+/// Bytes of a long read.
+pub const LONG_BYTES: usize = 256 << 10;
+
+/// Reads of random places, so many at a time.
+pub struct Reader {
+    ring: IoUring,
+    file: File,
+    /// A buffer for each read: first those of a page, then the long ones.
+    buffers: Vec<Vec<Page>>,
+    idle: Vec<usize>,
+    state: u64,
+}
+
+impl Reader {
+    /// Of this file; `depth` pages at a time, and `long` long reads.
+    pub fn new(path: &Path, depth: usize, long: usize) -> Self {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_DIRECT).open(path);
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build((depth + long) as u32);
+        let buffer = |slot| {
+            let pages = if slot < depth {
+                1
+            } else {
+                LONG_BYTES / size_of::<Page>()
+            };
+            (0..pages).map(|_| Page([0; 4096])).collect()
+        };
+        Self {
+            ring: ring.unwrap(),
+            file: file.unwrap(),
+            buffers: (0..depth + long).map(buffer).collect(),
+            idle: (0..depth + long).collect(),
+            state: 1,
+        }
+    }
+
+    fn bytes(&self, slot: usize) -> usize {
+        self.buffers[slot].len() * size_of::<Page>()
+    }
+
+    /// Queues a read for each buffer that is idle, and tells which these are.
+    pub fn begin(&mut self, mut begun: impl FnMut(usize)) {
+        for slot in std::mem::take(&mut self.idle) {
+            let bytes = self.bytes(slot);
+            let offset = next_page(&mut self.state, FILE_BYTES - bytes as u64 + 1);
+            let buffer = self.buffers[slot].as_mut_ptr().cast();
+            let read = opcode::Read::new(types::Fd(self.file.as_raw_fd()), buffer, bytes as u32);
+            let entry = read.offset(offset).build().user_data(slot as u64);
+            begun(slot);
+            // SAFETY: file and buffers live until nothing is under way, which `drop` waits for; a slot has one read at a time.
+            unsafe { self.ring.submission().push(&entry) }.unwrap();
+        }
+    }
+
+    /// Hands over what is queued, waits for so many reads, and tells which have ended.
+    pub fn end(&mut self, wait: usize, mut ended: impl FnMut(usize)) {
+        self.ring.submit_and_wait(wait).unwrap();
+        let completed: Vec<(usize, i32)> = self
+            .ring
+            .completion()
+            .map(|completion| (completion.user_data() as usize, completion.result()))
+            .collect();
+        for (slot, result) in completed {
+            assert_eq!(result, self.bytes(slot) as i32);
+            ended(slot);
+            self.idle.push(slot);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        while self.idle.len() < self.buffers.len() {
+            self.end(1, |_| {});
+        }
+    }
+}
+
+/// Reads random pages, `depth` at a time and beside so many long reads, for `length`, on a thread pinned to the first core.
+pub fn reads(path: &Path, depth: usize, long: usize, length: Duration) -> Latencies {
     let path = path.to_owned();
     let first = corelane::io::cores::available_cores()[0];
-    let reading = pinned::on(first, move || read_for(&path, depth, length));
+    let reading = pinned::on(first, move || read_for(&path, depth, long, length));
     reading.join().unwrap()
 }
 
-fn read_for(path: &Path, depth: usize, length: Duration) -> Latencies {
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(path)
-        .unwrap();
-    let mut ring: IoUring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(depth as u32)
-        .unwrap();
-    let mut pages: Vec<Page> = (0..depth).map(|_| Page([0; 4096])).collect();
-    let mut begun = vec![Instant::now(); depth];
-    let (mut state, mut each) = (1_u64, Vec::new());
+fn read_for(path: &Path, depth: usize, long: usize, length: Duration) -> Latencies {
+    let mut reader = Reader::new(path, depth, long);
+    let mut begun = vec![Instant::now(); depth + long];
+    let mut each = Vec::new();
     let (cpu, start) = (thread_cpu(), Instant::now());
-    let mut idle: Vec<usize> = (0..depth).collect();
-    let mut under_way = 0;
-    loop {
-        let over = start.elapsed() >= length;
-        if !over {
-            for slot in idle.drain(..) {
-                let offset = next_page(&mut state, FILE_BYTES);
-                let read = opcode::Read::new(types::Fd(file.as_raw_fd()), pages[slot].0.as_mut_ptr(), 4096);
-                let entry = read.offset(offset).build().user_data(slot as u64);
-                begun[slot] = Instant::now();
-                // SAFETY: file and pages live until the loop has ended, which it does when nothing is under way; a slot has
-                // one read at a time.
-                unsafe { ring.submission().push(&entry) }.unwrap();
-                under_way += 1;
+    while start.elapsed() < length {
+        reader.begin(|slot| begun[slot] = Instant::now());
+        reader.end(1, |slot| {
+            if slot < depth {
+                each.push(begun[slot].elapsed().as_nanos() as u32);
             }
-        } else if under_way == 0 {
-            break;
-        }
-        ring.submit_and_wait(1).unwrap();
-        for completion in ring.completion() {
-            assert_eq!(completion.result(), 4096);
-            let slot = completion.user_data() as usize;
-            each.push(begun[slot].elapsed().as_nanos() as u32);
-            idle.push(slot);
-            under_way -= 1;
-        }
+        });
     }
     Latencies {
         each,
