@@ -55,10 +55,14 @@ async fn compute<I: Io>(io: I, ran: Rc<Cell<Duration>>) {
     }
 }
 
-async fn read_for_ever<I: Io>(file: I::File, mut state: u64) {
+/// Reads without end, and gives way in between, as a merge does: there may be memory to make for each read.
+async fn read_for_ever<I: Io>(io: I, file: I::File, mut state: u64) {
     loop {
         let position = next_page(&mut state, FILE_BYTES - LONG_BYTES as u64);
         file.read_at(position, LONG_BYTES).await.unwrap();
+        if io.should_yield() {
+            io.yield_now().await;
+        }
     }
 }
 
@@ -72,7 +76,7 @@ impl Background {
         if self == Self::ComputesAndReads {
             let file = io.open(path, OpenOptions::READ).await.unwrap();
             let reads: Vec<_> = (1..=READS as u64)
-                .map(|seed| read_for_ever::<I>(file.clone(), seed))
+                .map(|seed| read_for_ever(io.clone(), file.clone(), seed))
                 .collect();
             io.spawn(Class::Compaction, async move {
                 join_all(reads).await;
