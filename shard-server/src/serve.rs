@@ -83,7 +83,10 @@ pub fn serve(loaded: &Loaded) -> Result<(), String> {
 fn clients(config: &Config, cores: usize) -> Result<usize, String> {
     let shards = config.storage.shards.map_or(cores, usize::from);
     let others = Others::look(&config.storage.data_dir, shards, cores, config.admin.enabled);
-    descriptors::clients_that_fit(config.limits.clients, descriptors::raise_limit(), &others)
+    let limit = descriptors::raise_limit();
+    let clients = descriptors::clients_that_fit(config.limits.clients, limit, &others)?;
+    descriptors::make_room(clients as u64 + others.files(), limit);
+    Ok(clients)
 }
 
 /// Starts the admin plane; `None` where there is none: because it is off, or because its port, which nobody asked for, is
