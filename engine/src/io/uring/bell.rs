@@ -37,16 +37,16 @@ pub(super) struct Bell {
     /// The core sleeps, or is about to.
     asleep: Nap,
     /// Where messages are sent. Not kept open from here: wakers may outlive their core for as long as they like.
-    door: Option<Weak<RingDoor>>,
+    door: Weak<RingDoor>,
     eventfd: OwnedFd,
 }
 
 impl Bell {
-    /// A bell that nobody has rung, of the core whose door this is.
+    /// A bell that nobody has rung, of the core whose door this is, or of one that has none.
     ///
     /// # Errors
     /// The operating system's.
-    pub(super) fn new(door: Option<Weak<RingDoor>>) -> io::Result<Arc<Self>> {
+    pub(super) fn new(door: Weak<RingDoor>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             rung: AtomicBool::new(false),
             asleep: Nap::default(),
@@ -79,8 +79,7 @@ impl Bell {
     }
 
     fn end_sleep(&self) {
-        let door = self.door.as_ref().and_then(Weak::upgrade);
-        if door.is_none_or(|door| door.send().is_err()) {
+        if self.door.upgrade().is_none_or(|door| door.send().is_err()) {
             // It fails only where the counter is at its end, and then the core has been woken.
             let _woken = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()).is_ok();
         }
@@ -99,7 +98,7 @@ impl Bell {
     /// Whether messages can be sent.
     #[cfg(test)]
     pub(super) fn has_door(&self) -> bool {
-        self.door.as_ref().and_then(Weak::upgrade).is_some()
+        self.door.upgrade().is_some()
     }
 
     /// Says that the core is awake again.
@@ -129,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_eventfd_is_written_once_and_only_for_a_sleeper() {
-        let bell = Bell::new(None).expect("an eventfd can be made");
+        let bell = Bell::new(Weak::new()).expect("an eventfd can be made");
         bell.wake_by_ref();
         assert!(bell.is_rung() && bell.eventfd_writes() == 0, "the core is awake");
         assert!(!bell.may_sleep(), "it was rung");

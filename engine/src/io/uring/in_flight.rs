@@ -2,8 +2,8 @@
 //!
 //! An operation goes into its slot first, its entry is made from there, and it leaves the slot only when its last completion
 //! has been taken. Between the two it may wait for its class's room at the device (`depth.rs`), or a long send for its turn
-//! (`outflow.rs`), when the kernel does not know of it yet. If the ring ends with operations under way, they are never freed ([`InFlight`]'s drop), because the kernel
-//! may still write to what they hold.
+//! (`outflow.rs`), when the kernel does not know of it yet. If the ring ends with operations under way, they are never freed
+//! ([`InFlight`]'s drop), because the kernel may still write to what they hold.
 #![expect(
     unsafe_code,
     reason = "entries hold addresses, and completions hand over descriptors and buffers by number"

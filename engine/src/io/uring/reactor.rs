@@ -2,8 +2,9 @@
 //!
 //! The loop (`run.rs`) polls the scheduler, which runs ready tasks for a slice, and then takes a turn here:
 //!
-//! 1. If nothing is ready, and no send waits for its turn (`outflow.rs`): look for a while (`spin.rs`), then sleep. Both end with what the kernel completes, a ring of the
-//!    bell, or the next timer's deadline. If something is ready: only hand over what was queued and take what is there.
+//! 1. If nothing is ready, and no send waits for its turn (`outflow.rs`): look for a while (`spin.rs`), then sleep. Both end
+//!    with what the kernel completes, a ring of the bell, or the next timer's deadline. Otherwise only hand over what was queued
+//!    and take what is there.
 //! 2. Take the completions, and wake whoever waits for them.
 //! 3. Wake whoever waits for timers that are due.
 //!
@@ -71,7 +72,7 @@ impl Reactor {
     ) -> io::Result<Rc<Self>> {
         let (in_flight, door, ability) = InFlight::new(wanted, Arena::new(arena_bytes))?;
         let door = door.map(Arc::new);
-        let bell = Bell::new(door.as_ref().map(Arc::downgrade))?;
+        let bell = Bell::new(door.as_ref().map(Arc::downgrade).unwrap_or_default())?;
         Ok(Rc::new(Self {
             in_flight: RefCell::new(in_flight),
             timers: RefCell::default(),

@@ -31,6 +31,9 @@ mod wakes;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
+/// A port of the kernel's choice.
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// A small ring, so that it runs full; the best that this kernel has.
 const WANTED: Wanted = Wanted {
     depth: 16,
@@ -85,6 +88,14 @@ fn on_core<M: Future<Output = ()> + 'static>(
     test: impl Fn(UringIo, PathBuf) -> M + Send + Sync + 'static,
 ) -> TempDir {
     on_core_as(WANTED, StartOptions::default(), test)
+}
+
+/// Both ends of a connection over loopback.
+async fn connected(io: &UringIo) -> (UringStream, UringStream) {
+    let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, server) = join(io.connect(address), listener.accept()).await;
+    (client.unwrap(), server.unwrap())
 }
 
 /// Waits until what was dropped has completed, and fails if that never happens.
@@ -173,39 +184,6 @@ impl<T> Handed<T> {
 
     fn take(&self, index: usize) -> T {
         self.0[index].lock().unwrap().take().expect("each is taken once")
-    }
-}
-
-#[test]
-fn messages_go_back_and_forth_between_cores_asleep_and_spinning() {
-    const ROUNDS: u64 = 5_000;
-    let cores = available_cores();
-    for spin_before_park_us in [0, 20] {
-        let (to_first, first): (Sender<u64>, Receiver<u64>) = mailbox(4);
-        let (to_second, second) = mailbox(4);
-        let ends = Handed::new([(to_second, first), (to_first, second)]);
-        let options = StartOptions {
-            spin_before_park_us,
-            ..StartOptions::default()
-        };
-        let threads = start(&[cores[0], cores[cores.len() - 1]], options, move |index, _| {
-            let (sender, mut receiver) = ends.take(index);
-            async move {
-                if index == 0 {
-                    sender.try_send(0).unwrap();
-                }
-                let mut batch = Vec::new();
-                while receiver.recv_batch(&mut batch, 4).await > 0 {
-                    for message in batch.drain(..) {
-                        if message == ROUNDS {
-                            return;
-                        }
-                        sender.try_send(message + 1).unwrap();
-                    }
-                }
-            }
-        });
-        join_within_a_minute(threads.unwrap());
     }
 }
 

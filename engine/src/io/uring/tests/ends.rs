@@ -78,11 +78,8 @@ fn a_core_that_ends_waits_for_the_write_under_way() {
 fn a_core_may_end_with_sends_that_wait_for_their_turn() {
     let core = available_cores()[0];
     let threads = start(&[core], StartOptions::default(), move |_, io| async move {
-        let listener = io.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
         for _ in 0..40 {
-            let (sender, receiver) = join(io.connect(address), listener.accept()).await;
-            let (sender, receiver) = (sender.unwrap(), receiver.unwrap());
+            let (sender, receiver) = connected(&io).await;
             io.spawn(Class::Foreground, async move {
                 let _receiver = receiver;
                 let _outcome = sender.send(vec![vec![1; 1 << 20]]).await;
@@ -100,10 +97,8 @@ fn a_core_may_end_with_sends_that_wait_for_their_turn() {
 fn a_core_that_ends_cancels_what_waits_for_others() {
     let core = available_cores()[0];
     let threads = start(&[core], StartOptions::default(), move |_, io| async move {
-        let listener = io.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (client, server) = join(io.connect(address), listener.accept()).await;
-        let (client, server) = (client.unwrap(), server.unwrap());
+        let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
+        let (client, server) = connected(&io).await;
         let waiting = client.clone();
         io.spawn(Class::Foreground, async move {
             let _nothing = waiting.recv().await;

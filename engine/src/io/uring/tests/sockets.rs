@@ -6,13 +6,15 @@ use std::net::{SocketAddr, TcpStream};
 use super::super::buffers::RECV_BYTES;
 use super::*;
 
-const LOOPBACK: &str = "127.0.0.1:0";
-
-async fn connected(io: &UringIo) -> (UringStream, UringStream) {
-    let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (client, server) = join(io.connect(address), listener.accept()).await;
-    (client.unwrap(), server.unwrap())
+/// Receives so many bytes, all of them the same.
+async fn receive(stream: &UringStream, bytes: usize, byte: u8) {
+    let mut received = 0;
+    while received < bytes {
+        let more = stream.recv().await.unwrap();
+        assert!(!more.is_empty() && more.iter().all(|&other| other == byte));
+        received += more.len();
+    }
+    assert_eq!(received, bytes);
 }
 
 /// A connection from a plain thread's socket.
@@ -142,16 +144,12 @@ fn who_sends_much_lets_others_go_between() {
         small.0.send(vec![vec![1; 400]]).await.0.unwrap();
         assert_eq!(small.1.recv().await.unwrap().len(), 400);
         assert!(io.0.reactor.waiting() > 0, "it did not wait for them");
-        let receivers = greedy.iter().map(|(_, receiver)| async {
-            let mut received = 0;
-            while received < MUCH_BYTES {
-                let bytes = receiver.recv().await.unwrap();
-                assert!(!bytes.is_empty() && bytes.iter().all(|&byte| byte == 7));
-                received += bytes.len();
-            }
-            received
-        });
-        assert!(join_all(receivers).await.iter().all(|&bytes| bytes == MUCH_BYTES));
+        join_all(
+            greedy
+                .iter()
+                .map(|(_, receiver)| receive(receiver, MUCH_BYTES, 7)),
+        )
+        .await;
         assert_eq!(io.0.reactor.waiting(), 0);
     });
 }
@@ -173,12 +171,7 @@ fn of_who_sends_much_a_buffer_is_taken_at_a_time() {
             outside.write_all(&[round; 10]).unwrap();
             assert_eq!(*server.recv().await.unwrap(), [round; 10]);
             outside.write_all(&[round; AT_ONCE]).unwrap();
-            let mut received = 0;
-            while received < AT_ONCE {
-                let bytes = server.recv().await.unwrap();
-                assert!(bytes.iter().all(|&byte| byte == round));
-                received += bytes.len();
-            }
+            receive(&server, AT_ONCE, round).await;
         }
     });
 }
@@ -186,25 +179,23 @@ fn of_who_sends_much_a_buffer_is_taken_at_a_time() {
 /// A receive into memory of its own, which is shorter, counted as brief however much there was.
 #[test]
 fn who_sends_much_is_not_brief_where_buffers_are_short() {
+    const WAITING_BYTES: usize = RECV_BYTES + 10_000;
     const MUCH_BYTES: usize = 10 * RECV_BYTES;
     on_core(|io, _| async move {
         let (mut outside, server) = from_outside(&io).await;
         let taken = take_all_buffers(&io).await;
-        outside.write_all(&[5; RECV_BYTES + 10_000]).unwrap();
+        outside.write_all(&[5; WAITING_BYTES]).unwrap();
         let first = server.recv().await.unwrap();
         assert!(first.len() < RECV_BYTES, "memory of its own");
+        let left = WAITING_BYTES - first.len();
         drop((taken, first));
         while held(&io).receive_buffers > 0 {
             io.yield_now().await;
         }
         let next = server.recv().await.unwrap();
         assert_eq!((next.len(), held(&io).receive_buffers), (RECV_BYTES, 1));
-        drop(next);
         outside.write_all(&[5; MUCH_BYTES]).unwrap();
-        let mut received = 0;
-        while received < MUCH_BYTES {
-            received += server.recv().await.unwrap().len();
-        }
+        receive(&server, left - next.len() + MUCH_BYTES, 5).await;
     });
 }
 
@@ -212,21 +203,13 @@ fn who_sends_much_is_not_brief_where_buffers_are_short() {
 #[test]
 fn whoever_waits_for_bytes_gets_them_when_all_buffers_are_out() {
     on_core(|io, _| async move {
-        let listener = io.listen(LOOPBACK.parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (pairs, kept) = take_all_buffers(&io).await;
-        let (client, server) = join(io.connect(address), listener.accept()).await;
-        let (client, server) = (client.unwrap(), server.unwrap());
+        let new = connected(&io).await;
         // Those whose receive is armed already find none either.
-        for (client, server) in pairs.iter().take(10).chain([&(client, server)]) {
+        for (client, server) in pairs.iter().take(10).chain([&new]) {
             for round in 0..3_u8 {
                 client.send(vec![vec![round; 20_000]]).await.0.unwrap();
-                let mut bytes = 0;
-                while bytes < 20_000 {
-                    let received = server.recv().await.unwrap();
-                    assert!(!received.is_empty() && received.iter().all(|&byte| byte == round));
-                    bytes += received.len();
-                }
+                receive(server, 20_000, round).await;
             }
         }
         let whole = kept.iter().flat_map(|bytes| bytes.iter());

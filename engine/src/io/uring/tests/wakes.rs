@@ -1,6 +1,7 @@
 //! How cores wake each other: by messages into their rings, and by eventfds where those cannot be sent.
 
 use std::future::poll_fn;
+use std::sync::Weak;
 use std::task::{Poll, Wake};
 
 use super::super::bell::Bell;
@@ -10,10 +11,8 @@ use super::super::msg_ring::RingDoor;
 use super::super::ring::Wait;
 use super::*;
 
-const ROUNDS: u64 = 500;
-
-/// Two cores that send each other a number, and sleep in between; how often the eventfd of either was written.
-fn there_and_back(wanted: Wanted) -> u64 {
+/// Two cores that send each other a number so often, and wait for it in between; how often the eventfd of either was written.
+fn there_and_back(wanted: Wanted, options: StartOptions, rounds: u64) -> u64 {
     let cores = available_cores();
     let (to_first, first): (Sender<u64>, Receiver<u64>) = mailbox(4);
     let (to_second, second) = mailbox(4);
@@ -30,8 +29,8 @@ fn there_and_back(wanted: Wanted) -> u64 {
             let mut over = false;
             while !over && receiver.recv_batch(&mut batch, 4).await > 0 {
                 for message in batch.drain(..) {
-                    over = message >= ROUNDS;
-                    if message <= ROUNDS {
+                    over = message >= rounds;
+                    if message <= rounds {
                         sender.try_send(message + 1).expect("there is room");
                     }
                 }
@@ -41,7 +40,7 @@ fn there_and_back(wanted: Wanted) -> u64 {
         }
     };
     let two = [cores[0], cores[cores.len() - 1]];
-    let threads = run::start_wanted(&two, StartOptions::default(), wanted, main, |_, _| {});
+    let threads = run::start_wanted(&two, options, wanted, main, |_, _| {});
     join_within_a_minute(threads.expect("cores start here"));
     written.load(Ordering::SeqCst)
 }
@@ -51,13 +50,25 @@ fn has_messages() -> bool {
 }
 
 #[test]
+fn messages_go_back_and_forth_between_cores_asleep_and_spinning() {
+    for spin_before_park_us in [0, 20] {
+        let options = StartOptions {
+            spin_before_park_us,
+            ..StartOptions::default()
+        };
+        there_and_back(WANTED, options, 5_000);
+    }
+}
+
+#[test]
 fn cores_wake_each_other_by_messages_where_the_kernel_has_them() {
     let by_eventfd = Wanted {
         messages: false,
         ..WANTED
     };
-    assert!(there_and_back(by_eventfd) > 0, "they slept");
-    assert!(there_and_back(WANTED) == 0 || !has_messages());
+    let writes = |wanted| there_and_back(wanted, StartOptions::default(), 500);
+    assert!(writes(by_eventfd) > 0, "they slept");
+    assert!(writes(WANTED) == 0 || !has_messages());
 }
 
 /// A message that comes while the core is awake must not be lost, nor be taken for an operation's end.
@@ -86,7 +97,7 @@ fn a_message_ends_the_sleep_that_comes_after_it() {
 #[test]
 fn where_a_message_cannot_be_sent_the_eventfd_is_written() {
     let (fails, gone) = (Arc::new(RingDoor::to_nowhere()), Arc::new(RingDoor::to_nowhere()));
-    let doors = [None, Some(Arc::downgrade(&gone)), Some(Arc::downgrade(&fails))];
+    let doors = [Weak::new(), Arc::downgrade(&gone), Arc::downgrade(&fails)];
     drop(gone);
     for door in doors {
         let bell = Bell::new(door).expect("an eventfd can be made");
@@ -108,7 +119,7 @@ fn a_message_to_a_core_that_is_over_does_no_harm() {
     let Some(door) = made.join().expect("no panic").map(Arc::new) else {
         return;
     };
-    let bell = Bell::new(Some(Arc::downgrade(&door))).expect("an eventfd can be made");
+    let bell = Bell::new(Arc::downgrade(&door)).expect("an eventfd can be made");
     assert!(bell.may_sleep(), "nobody has rung");
     for _ in 0..100 {
         bell.wake_by_ref();
