@@ -128,6 +128,30 @@ pub fn device_reads(runtime: Runtime, path: &Path, background: Background, lengt
     std::mem::take(&mut *measured.lock().unwrap())
 }
 
+/// The memory that is read from, and where its pages are copied to.
+struct Pages {
+    memory: Vec<u8>,
+    copy: Vec<u8>,
+    answered: Arc<AtomicU64>,
+}
+
+impl Pages {
+    fn new(answered: Arc<AtomicU64>) -> Self {
+        Self {
+            memory: vec![7; CACHE_BYTES],
+            copy: vec![0; 4096],
+            answered,
+        }
+    }
+
+    fn answer(&mut self, position: u64) {
+        self.copy
+            .copy_from_slice(&self.memory[position as usize..][..4096]);
+        std::hint::black_box(&self.copy);
+        self.answered.fetch_add(1, Ordering::Release);
+    }
+}
+
 struct CachedReads {
     asked: Mutex<Option<Receiver<u64>>>,
     /// Answers given.
@@ -141,8 +165,7 @@ struct CachedReads {
 impl Job for CachedReads {
     async fn run<I: Io>(self: Arc<Self>, _core: usize, io: I) {
         let mut asked = self.asked.lock().unwrap().take().unwrap();
-        let memory = vec![7_u8; CACHE_BYTES];
-        let mut answer = vec![0_u8; 4096];
+        let mut pages = Pages::new(Arc::clone(&self.answered));
         let ran = self.background.begin(&io, &self.path).await;
         let mut batch = Vec::new();
         asked.recv_batch(&mut batch, 1).await;
@@ -151,11 +174,7 @@ impl Job for CachedReads {
         self.answered.fetch_add(1, Ordering::Release);
         batch.clear();
         while asked.recv_batch(&mut batch, 64).await > 0 {
-            for position in batch.drain(..) {
-                answer.copy_from_slice(&memory[position as usize..][..4096]);
-                std::hint::black_box(&answer);
-                self.answered.fetch_add(1, Ordering::Release);
-            }
+            batch.drain(..).for_each(|position| pages.answer(position));
         }
         *self.spent.lock().unwrap() = (ran.get() - ran_before, thread_cpu() - cpu);
     }
@@ -199,14 +218,17 @@ pub fn plain_cached_reads(path: &Path, length: Duration) -> Latencies {
     let asking = asking(Arc::clone(&answered), length, move |position| {
         asked.store(position, Ordering::Release);
     });
-    let (path, answers) = (path.to_owned(), answers_to(question, answered, NOTHING));
+    let (path, mut pages) = (path.to_owned(), Pages::new(answered));
     let over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&over);
     let answering = pinned::on(available_cores()[0], move || {
         let mut reader = Reader::new(&path, 0, AT_DEVICE);
-        let (cpu, mut answers) = (thread_cpu(), answers);
+        let cpu = thread_cpu();
         while !until.load(Ordering::Acquire) {
-            answers();
+            let position = question.swap(NOTHING, Ordering::AcqRel);
+            if position != NOTHING {
+                pages.answer(position);
+            }
             reader.begin(|_| {});
             reader.end(0, |_| {});
         }
@@ -219,20 +241,6 @@ pub fn plain_cached_reads(path: &Path, length: Duration) -> Latencies {
         took,
         cpu: answering.join().unwrap(),
         ..Latencies::default()
-    }
-}
-
-/// Answers the question that there is, if there is one.
-fn answers_to(question: Arc<AtomicU64>, answered: Arc<AtomicU64>, nothing: u64) -> impl FnMut() + Send {
-    let memory = vec![7_u8; CACHE_BYTES];
-    let mut answer = vec![0_u8; 4096];
-    move || {
-        let position = question.swap(nothing, Ordering::AcqRel);
-        if position != nothing {
-            answer.copy_from_slice(&memory[position as usize..][..4096]);
-            std::hint::black_box(&answer);
-            answered.fetch_add(1, Ordering::Release);
-        }
     }
 }
 
