@@ -131,7 +131,7 @@ pub fn clients_that_fit(wanted: usize, descriptors: Option<u64>, others: &Others
 ///
 /// The table doubles as it fills, and a process with threads waits for that until every processor has come by
 /// (`synchronize_rcu` in `expand_fdtable`, `fs/file.c`): 5 to 25 ms in which a shard's core that accepts its 257th, 513th,
-/// 1025th descriptor does nothing else. Before there are threads it costs nothing, and the table never shrinks.
+/// 1025th descriptor does nothing else. At the start nobody waits for it, and the table never shrinks.
 pub fn make_room(wanted: u64, limit: Option<u64>) {
     let highest = limit.map_or(wanted, |limit| wanted.min(limit)).saturating_sub(1);
     let Ok(highest) = i32::try_from(highest) else {

@@ -33,8 +33,9 @@ pub const STORM_RATE: u128 = A_TURN as u128 * 1000 / TURN.as_millis();
 /// What a connection adds to what is owed until it is served: a thousand futile ones a second pay for themselves.
 const COST: Duration = Duration::from_millis(1);
 
-/// A storm begins above this: two hundred and fifty connections more than what pays for itself that were not served yet. Somebody who
-/// connects as fast as he can has so many within some tens of ms; clients who come back at once and speak at once do not.
+/// A storm begins above this: two hundred and fifty connections more than what pays for itself that were not served yet.
+/// Somebody who connects as fast as he can has so many within some tens of ms; clients who come back at once and speak at once
+/// do not.
 const STORM: Duration = Duration::from_millis(250);
 
 /// A storm is over from this on. Less than [`STORM`], so that one that goes on is not let in at full speed now and then.
@@ -91,6 +92,12 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    /// Whether those who come have to wait.
+    fn has_storm(pace: &Pace, now: Duration) -> bool {
+        pace.pause(now);
+        pace.pause(now) > Duration::ZERO
+    }
 
     /// Connections that come without end, all of them futile or none, are taken for so long. How many were.
     fn taken(pace: &Pace, now: &mut Duration, length: Duration, futile: bool) -> usize {
@@ -155,26 +162,18 @@ mod tests {
     #[test]
     fn a_storm_is_known_by_those_who_came_and_not_by_those_who_left() {
         let (pace, now) = (Pace::default(), MS);
-        let storm = |now| {
-            pace.pause(now);
-            pace.pause(now) > Duration::ZERO
-        };
         (0..251).for_each(|_| pace.taken(now));
-        assert!(storm(now));
+        assert!(has_storm(&pace, now));
         (0..126).for_each(|_| pace.served());
-        assert!(!storm(now), "they were good ones");
+        assert!(!has_storm(&pace, now), "they were good ones");
     }
 
     #[test]
     fn a_storm_is_not_felt_for_ever() {
         let (pace, now) = (Pace::default(), MS);
         (0..100_000).for_each(|_| pace.taken(now));
-        let storm = |now| {
-            pace.pause(now);
-            pace.pause(now) > Duration::ZERO
-        };
-        assert!(storm(now) && storm(now + 9_000 * MS));
-        assert!(!storm(now + MOST_OWED - CALM));
+        assert!(has_storm(&pace, now) && has_storm(&pace, now + 9_000 * MS));
+        assert!(!has_storm(&pace, now + MOST_OWED - CALM));
     }
 
     /// A late timer neither lowers the rate nor makes for a crowd.

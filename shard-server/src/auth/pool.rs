@@ -19,7 +19,8 @@ const THREADS: usize = 2;
 /// Checks that wait; at some 20 ms each the last one waits under a second.
 pub(super) const QUEUED: usize = 64;
 
-/// How much of a core the threads give away (`nice`): beside a busy shard the two take some 7 % of a core, and the whole of an idle one.
+/// How much of a core the threads give away (`nice`): beside a busy shard the two take some 7 % of it, and the whole of an idle
+/// one.
 const NICENESS: i32 = 15;
 
 /// A secret to be checked.
