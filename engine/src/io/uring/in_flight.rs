@@ -1,9 +1,9 @@
 //! The ring and the operations under way on it, together: what makes handing addresses to the kernel safe.
 //!
 //! An operation goes into its slot first, its entry is made from there, and it leaves the slot only when its last completion
-//! has been taken. Between the two it may wait for its class's room at the device (`depth.rs`), or a long send for its turn
-//! (`outflow.rs`), when the kernel does not know of it yet. If the ring ends with operations under way, they are never freed
-//! ([`InFlight`]'s drop), because the kernel may still write to what they hold.
+//! has been taken. Between the two it may wait for its class's room at the device or its turn to go there (`depth.rs`), or a
+//! long send for its turn (`outflow.rs`), when the kernel does not know of it yet. If the ring ends with operations under way,
+//! they are never freed ([`InFlight`]'s drop), because the kernel may still write to what they hold.
 #![expect(
     unsafe_code,
     reason = "entries hold addresses, and completions hand over descriptors and buffers by number"
@@ -123,10 +123,10 @@ impl InFlight {
     /// Puts an operation of a task of `class` into a slot, and queues its entry unless it must wait.
     pub(super) fn begin(&mut self, operation: Operation, awaited: bool, class: Class) -> Key {
         let class = operation.loads_device().then_some(class);
-        let bytes = operation.bytes_to_send();
+        let bytes = operation.bytes();
         let key = self.slots.insert(operation, awaited, class);
         let goes = match class {
-            Some(class) => self.depth.begin(class, key),
+            Some(class) => self.depth.begin(class, key, bytes),
             None => self.outflow.begin(key, bytes),
         };
         if goes {
@@ -145,7 +145,8 @@ impl InFlight {
         unsafe { self.ring.push(entry) };
     }
 
-    /// Takes what has completed, and appends what is to be done about it. This ends a turn: the next one's sends are queued.
+    /// Takes what has completed, and appends what is to be done about it. This ends a turn: what the next one may hand over of
+    /// those that wait is queued.
     pub(super) fn take_completions(&mut self, scratch: &mut Vec<cqueue::Entry>, events: &mut Vec<Event>) {
         self.ring.take(scratch);
         let mut missed = Vec::new();
@@ -162,10 +163,8 @@ impl InFlight {
                 missed.push(Key::from_user_data(target));
             }
             let over = !cqueue::more(entry.flags());
-            if let Some(class) = self.slots.class(key)
-                && let Some(next) = self.depth.end(class)
-            {
-                self.queue(next);
+            if let Some(class) = self.slots.class(key) {
+                self.depth.end(class);
             }
             let event = match self.slots.operation(key).sink().cloned() {
                 Some(sink) => {
@@ -181,7 +180,8 @@ impl InFlight {
             self.cancel(target);
         }
         self.outflow.turn();
-        while let Some(key) = self.outflow.next() {
+        self.depth.turn();
+        while let Some(key) = self.outflow.next().or_else(|| self.depth.next()) {
             self.queue(key);
         }
     }
@@ -221,9 +221,9 @@ impl InFlight {
         self.ring.enter(wait)
     }
 
-    /// Whether sends wait for a turn to come, so that this one must not sleep.
-    pub(super) fn has_sends_to_come(&self) -> bool {
-        self.outflow.is_waiting()
+    /// Whether operations wait for a turn to come, so that this one must not sleep.
+    pub(super) fn has_more_to_hand_over(&self) -> bool {
+        self.outflow.is_waiting() || self.depth.is_waiting()
     }
 
     /// See [`Slots::poll`].
@@ -263,7 +263,7 @@ impl InFlight {
         self.slots.len()
     }
 
-    /// Operations that wait for their class's room at the device, or for their turn to be sent.
+    /// Operations that wait for their class's room at the device, or for their turn.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.depth.waiting() + self.outflow.waiting()

@@ -7,7 +7,7 @@
 //!      ├─ in_flight.rs   the ring and what is under way on it
 //!      │    ├─ ring.rs         entries in, completions out          ability.rs  what the kernel offers
 //!      │    ├─ slots.rs        operations until their last completion
-//!      │    ├─ depth.rs        how much of it the device has        outflow.rs  how much of it is sent in a turn
+//!      │    ├─ depth.rs        how much the device has of it        outflow.rs  how much is sent of it in a turn
 //!      │    ├─ operation.rs    what is asked of the kernel          message.rs  a batch to send
 //!      │    ├─ memory.rs       memory for files, over buddy.rs
 //!      │    └─ buffers.rs      memory for receives
@@ -20,7 +20,7 @@
 //! modules with unsafe code are `ring.rs`, `in_flight.rs`, `memory.rs`, `buffers.rs` and `msg_ring.rs`; all others are safe.
 //!
 //! **Whatever has begun ends.** A future dropped before its end leaves its operation to complete by itself; one that waits
-//! for others (a send, a connect) is cancelled. A core that ends waits for all of them, and counts what is left.
+//! for others (a send, a connect) is cancelled, and one that the kernel does not have yet never begins. A core that ends waits for all of them, and counts what is left.
 
 use std::future::Future;
 use std::io;

@@ -234,10 +234,11 @@ impl Operation {
         )
     }
 
-    /// Bytes that its entry has the kernel send.
-    pub(super) fn bytes_to_send(&self) -> usize {
+    /// Bytes that its entry has the kernel send, or transfer to or from a file.
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Send(_, message) => message.entry_bytes(),
+            Self::Read { buf, .. } | Self::Write { buf, .. } => buf.len(),
             _ => 0,
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! The loop (`run.rs`) polls the scheduler, which runs ready tasks for a slice, and then takes a turn here:
 //!
-//! 1. If nothing is ready, and no send waits for its turn (`outflow.rs`): look for a while (`spin.rs`), then sleep. Both end
-//!    with what the kernel completes, a ring of the bell, or the next timer's deadline. Otherwise only hand over what was queued
-//!    and take what is there.
+//! 1. If nothing is ready, and nothing waits for its turn (`outflow.rs`, `depth.rs`): look for a while (`spin.rs`), then sleep.
+//!    Both end with what the kernel completes, a ring of the bell, or the next timer's deadline. Otherwise only hand over what
+//!    was queued and take what is there.
 //! 2. Take the completions, and wake whoever waits for them.
 //! 3. Wake whoever waits for timers that are due.
 //!
@@ -133,10 +133,16 @@ impl Reactor {
         self.in_flight.borrow().lent()
     }
 
-    /// Operations that wait for their class's room at the device, or for their turn to be sent.
+    /// Operations that wait for their class's room at the device, or for their turn.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.in_flight.borrow().waiting()
+    }
+
+    /// Whether the loop must come back without a sleep, because operations wait for a turn.
+    #[cfg(test)]
+    pub(super) fn has_more_to_hand_over(&self) -> bool {
+        self.in_flight.borrow().has_more_to_hand_over()
     }
 
     /// Puts a file into the kernel's table of registered ones.
@@ -182,7 +188,7 @@ impl Reactor {
 
     /// A turn of the loop.
     pub(super) fn turn(&self) {
-        let now = if self.bell.is_rung() || self.in_flight.borrow().has_sends_to_come() {
+        let now = if self.bell.is_rung() || self.in_flight.borrow().has_more_to_hand_over() {
             self.enter_if_wanted();
             clock::now()
         } else {

@@ -160,6 +160,36 @@ fn a_foreground_read_passes_the_backlog_of_a_merge() {
     });
 }
 
+/// The second of two long reads waits for its turn while there is room for it: nothing else ends a sleep before the first is
+/// back, and a quiet core had one read with the device where it may have four.
+#[test]
+fn the_loop_does_not_sleep_while_a_read_waits_for_its_turn() {
+    on_core(|io, dir| async move {
+        let file = io.open(&dir.join("f"), OpenOptions::CREATE).await.unwrap();
+        write(&file, filled(&io, 64 * PAGE_BYTES, 8), 0).await;
+        let (merge, reactor) = (file.clone(), Rc::clone(&io.0.reactor));
+        let reads = Rc::new(Cell::new(0));
+        let read = Rc::clone(&reads);
+        io.spawn(Class::Compaction, async move {
+            let mut both = [0, 0].map(|position| Box::pin(merge.read_at(position, 64 * PAGE_BYTES)));
+            for read in &mut both {
+                assert!(futures_lite::future::poll_once(read).await.is_none());
+            }
+            assert_eq!(reactor.waiting(), 1);
+            assert!(reactor.has_more_to_hand_over());
+            for read in both {
+                assert_eq!(read.await.unwrap().len(), 64 * PAGE_BYTES);
+            }
+            assert!(!reactor.has_more_to_hand_over());
+            read.set(2);
+        });
+        while reads.get() < 2 {
+            io.sleep(Duration::from_micros(100)).await;
+        }
+        file.close().await.unwrap();
+    });
+}
+
 /// An open whose future is gone before its completion has opened a file that nobody knows of.
 #[test]
 fn an_open_that_nobody_waits_for_leaves_no_descriptor() {
