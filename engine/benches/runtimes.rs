@@ -2,7 +2,7 @@
 //!
 //! - `reads`: random reads of 4 KiB at several depths, against a plain ring.
 //! - `groups`: durable writes of 64 callers, by a runtime with nothing but a log and by the whole engine, each against a plain
-//!   ring that writes groups of the same sizes.
+//!   ring that writes groups of the same sizes, alone and with about as many bytes to a table as the engine flushes.
 //! - `messages`: messages between two cores that sleep, look or work, one and 64 at a time, against two threads with an
 //!   eventfd and two plain rings.
 //! - `sends`: sends over loopback from a plain ring, with and without a copy.
@@ -63,6 +63,7 @@ use beside::Background;
 use groups::Groups;
 use latencies::{Latencies, Row, table};
 use messages::Meanwhile;
+use raw_writes::Table;
 use rings::By;
 use store::Store;
 
@@ -142,17 +143,17 @@ impl Run {
     fn groups(&mut self) {
         let (dir, length) = (self.dir.clone(), self.length);
         for runtime in [Runtime::Uring, Runtime::Glommio] {
-            self.writes(&format!("{runtime}, log alone"), &|| {
+            self.writes(&format!("{runtime}, log alone"), Table::None, &|| {
                 log::alone(runtime, &dir, length)
             });
-            self.writes(&format!("{runtime}, engine"), &|| {
+            self.writes(&format!("{runtime}, engine"), Table::Beside, &|| {
                 groups::engine(runtime, &dir, length)
             });
         }
     }
 
-    /// Durable writes against the plain loop that writes their groups.
-    fn writes(&mut self, who: &str, measure: &dyn Fn() -> (Latencies, Groups)) {
+    /// Durable writes against the plain loop that writes their groups, and a table if they come to be in one.
+    fn writes(&mut self, who: &str, table: Table, measure: &dyn Fn() -> (Latencies, Groups)) {
         let (dir, length) = (self.dir.clone(), self.length);
         // The plain loop comes first, and needs groups of a run before: this once it is not measured.
         let (_, first) = measure();
@@ -163,15 +164,14 @@ impl Run {
             sizes.replace(groups);
             measured
         };
-        self.in_turns(
-            &format!("durable writes of 64 callers, {who}"),
-            &[
-                ("plain ring, same groups", &|| {
-                    raw_writes::groups(&dir, &sizes.borrow(), length)
-                }),
-                ("64 callers", &writes),
-            ],
-        );
+        let plain = |table| raw_writes::groups(&dir, &sizes.borrow(), table, length);
+        let (alone, beside) = (|| plain(Table::None), || plain(Table::Beside));
+        let mut contenders: Vec<Contender<'_>> = vec![("plain ring, same groups", &alone)];
+        if table == Table::Beside {
+            contenders.push(("plain ring, and a table's writes", &beside));
+        }
+        contenders.push(("64 callers", &writes));
+        self.in_turns(&format!("durable writes of 64 callers, {who}"), &contenders);
     }
 
     fn messages(&mut self) {

@@ -34,7 +34,7 @@ pub enum Background {
 
 /// Long reads that the background keeps asked for.
 const READS: usize = 64;
-/// How many of them the uring runtime has with the device at once (`io/uring/depth.rs`).
+/// How many of them the uring runtime has with the device at most (`io/uring/depth.rs`).
 pub const AT_DEVICE: usize = 4;
 /// The memory that is read from: more than the processor's caches hold.
 const CACHE_BYTES: usize = 64 << 20;
