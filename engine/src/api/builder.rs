@@ -44,7 +44,7 @@ pub struct Options {
     /// Block cache of the whole database in bytes, divided evenly over its shards.
     pub cache_bytes: usize,
     /// How long an idle core polls before it sleeps. Polling answers a message from another thread in a few
-    /// microseconds instead of tens, and costs that much of the core.
+    /// microseconds instead of tens, and costs that much of the core; the uring runtime polls only while such messages come.
     pub spin: Duration,
     /// What carries the cores.
     pub runtime: Runtime,

@@ -224,7 +224,8 @@ impl Reactor {
             self.sleep_until_something(now);
             now = clock::now();
         }
-        self.spin.borrow_mut().idled(now - since);
+        let rung = self.bell.is_rung();
+        self.spin.borrow_mut().idled(now - since, rung);
         now
     }
 
