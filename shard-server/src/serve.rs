@@ -256,6 +256,7 @@ fn open(config: &Config, cores: &[usize], service: RespService) -> Result<Db, St
     let mut builder = Db::builder(&storage.data_dir)
         .cores(cores.to_vec())
         .runtime(config.server.runtime.into())
+        .spin(config.server.spin())
         .durability(storage.durability.into())
         .cache_bytes(storage.cache_bytes())
         .memtable_bytes(storage.memtable_bytes())

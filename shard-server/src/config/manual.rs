@@ -38,6 +38,8 @@ pub static KEYS: &[Key] = &[
         "The cores to run on, such as \"0-1\" or \"0,2-3\". Not set: all that the process may use."),
     key("server.runtime", Choice(&["auto", "uring", "glommio"]),
         "What carries the cores: the engine's own runtime over io_uring (Linux 5.19), glommio, or the best that the kernel offers."),
+    key("server.spin_us", Number(0, 10_000),
+        "How long a core without work looks for messages of other cores before it sleeps, while they come (on glommio, always); it takes the whole core meanwhile. 0 for not at all."),
     key("server.protected_mode", Flag, "Refuse to listen beyond this machine while there are no users."),
     key("storage.data_dir", Text, "Directory of the data; created if it is not there."),
     key("storage.shards", Number(1, 1000),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use corelane::api;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct Server {
     pub cores: Option<String>,
     /// What carries the cores.
     pub runtime: Runtime,
+    /// How long, in microseconds, a core without work looks for messages of others before it sleeps; 0 for not at all.
+    pub spin_us: u64,
     /// Whether an address beyond this machine is refused as long as there are no users.
     pub protected_mode: bool,
 }
@@ -52,6 +55,7 @@ impl Default for Server {
             port: 7379,
             cores: None,
             runtime: Runtime::default(),
+            spin_us: 20,
             protected_mode: true,
         }
     }
@@ -61,6 +65,11 @@ impl Server {
     /// Address and port.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)
+    }
+
+    /// How long a core without work looks for messages of others before it sleeps.
+    pub fn spin(&self) -> Duration {
+        Duration::from_micros(self.spin_us)
     }
 
     /// The cores named, each once, ascending; `None` where none are.
