@@ -152,7 +152,8 @@ pub trait Io: Clone + 'static {
     /// Takes the lock file at `path`, creating it if need be. A lock held elsewhere is `ErrorKind::WouldBlock`, its
     /// message naming the holder's process where it is known.
     fn lock(&self, path: &Path) -> impl Future<Output = std::io::Result<Self::Lock>> + 'static;
-    /// A zeroed buffer for one write, `bytes` long (a multiple of the page), aligned for direct I/O.
+    /// A buffer for one write, `bytes` long (a multiple of the page), aligned for direct I/O. In it is whatever its memory
+    /// was used for before: who writes it fills all of it, for what is left would be on the disk for good.
     fn alloc(&self, bytes: usize) -> <Self::File as File>::WriteBuf;
 
     /// Time since an arbitrary start; never goes back.

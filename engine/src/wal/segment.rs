@@ -272,7 +272,8 @@ async fn fill<I: Io>(io: &I, path: &Path, segment_bytes: u64) -> Result<()> {
     let mut position = 0;
     while position < segment_bytes {
         let bytes = FILL_BYTES.min(segment_bytes - position);
-        let zeros = io.alloc(usize::try_from(bytes).expect("at most FILL_BYTES"));
+        let mut zeros = io.alloc(usize::try_from(bytes).expect("at most FILL_BYTES"));
+        zeros.fill(0);
         write_whole::<I>(&file, path, zeros, position, "filling a WAL segment").await?;
         position += bytes;
     }

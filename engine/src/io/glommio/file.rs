@@ -107,12 +107,13 @@ pub struct WriteBuf(DmaBuffer);
 
 impl WriteBuf {
     /// Panics if `bytes` is not a positive multiple of the page. Must be called on a running executor.
-    pub(super) fn zeroed(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         assert!(
             bytes > 0 && bytes.is_multiple_of(PAGE_BYTES),
             "a write buffer of {bytes} bytes is not whole pages"
         );
         let mut buffer = glommio::allocate_dma_buffer(bytes);
+        // glommio's own memory may never have been written.
         buffer.as_bytes_mut().fill(0);
         Self(buffer)
     }

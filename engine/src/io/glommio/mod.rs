@@ -189,7 +189,7 @@ impl Io for GlommioIo {
     }
 
     fn alloc(&self, bytes: usize) -> WriteBuf {
-        WriteBuf::zeroed(bytes)
+        WriteBuf::new(bytes)
     }
 
     fn now(&self) -> Duration {

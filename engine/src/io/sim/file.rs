@@ -29,13 +29,16 @@ impl Deref for ReadBuf {
     }
 }
 
+/// What lies in a buffer before it is filled, so that whoever counts on zeros there is found.
+const STALE: u8 = 0xA5;
+
 /// What a write takes and gives back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteBuf(Vec<u8>);
 
 impl WriteBuf {
-    pub(super) fn zeroed(bytes: usize) -> Self {
-        Self(vec![0; bytes])
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(vec![STALE; bytes])
     }
 }
 

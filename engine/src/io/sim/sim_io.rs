@@ -216,7 +216,7 @@ impl Io for SimIo {
 
     fn alloc(&self, bytes: usize) -> WriteBuf {
         assert_eq!(bytes % PAGE_BYTES, 0, "a write buffer covers whole pages");
-        WriteBuf::zeroed(bytes)
+        WriteBuf::new(bytes)
     }
 
     fn now(&self) -> Duration {

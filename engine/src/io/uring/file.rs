@@ -74,10 +74,8 @@ pub struct WriteBuf(Buf);
 
 impl WriteBuf {
     /// Panics if `bytes` is not a positive multiple of the page.
-    pub(super) fn zeroed(arena: &Arena, bytes: usize) -> Self {
-        let mut buf = arena.take(bytes);
-        buf.fill(0);
-        Self(buf)
+    pub(super) fn new(arena: &Arena, bytes: usize) -> Self {
+        Self(arena.take(bytes))
     }
 }
 

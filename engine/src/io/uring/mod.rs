@@ -172,7 +172,7 @@ impl Io for UringIo {
     }
 
     fn alloc(&self, bytes: usize) -> WriteBuf {
-        WriteBuf::zeroed(&self.0.reactor.arena(), bytes)
+        WriteBuf::new(&self.0.reactor.arena(), bytes)
     }
 
     fn now(&self) -> Duration {
