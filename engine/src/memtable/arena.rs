@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! offset size
-//!      0    8  trailer: sequence << 8 | kind
+//!      0    8  trailer: sequence << 8 | kind; the sequence of a record that is only prepared is 0
 //!      8    4  key bytes
 //!     12    4  value bytes
 //!     16    n  key
@@ -159,6 +159,12 @@ impl Arena {
     pub(super) fn trailer(&self, address: Address) -> u64 {
         let (record, ..) = self.record(address);
         u64::from_ne_bytes(*record.first_chunk().expect("a record starts with its trailer"))
+    }
+
+    /// Gives a record that is in no index yet another trailer.
+    pub(super) fn set_trailer(&mut self, address: Address, trailer: u64) {
+        let record = &mut self.chunks[address.chunk()][address.offset()..];
+        record[..8].copy_from_slice(&trailer.to_ne_bytes());
     }
 
     /// The key of a record.

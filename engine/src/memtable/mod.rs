@@ -6,6 +6,9 @@
 //! again do not make the tree deeper, nor a read go farther. A full memtable becomes an immutable, is written out as a
 //! table, and is dropped whole.
 //!
+//! An entry whose sequence is not known yet may be [prepared](Memtable::prepare): copied in, and in no index until it is
+//! inserted.
+//!
 //! One core owns it. Writing takes `&mut`, reading `&`, and there are no atomics. A [`Position`] borrows nothing, so a
 //! scan may be left and resumed across later inserts.
 //!
@@ -37,10 +40,18 @@ mod prefetch;
 mod tests;
 mod tree;
 
-use crate::types::{Entry, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES, Sequence, pack_trailer};
+use std::hint::black_box;
+
+use crate::types::{
+    Entry, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES, Sequence, pack_trailer, unpack_trailer,
+};
 
 use arena::{Address, Arena, Target};
-use tree::{Place, Tree};
+use tree::{Path, Place, Tree};
+
+/// The sequence in the trailer of an entry that is prepared: one that nothing is committed at, so it tells the entry from
+/// one that was inserted.
+const NO_SEQUENCE: Sequence = 0;
 
 /// The newest entries of one shard, in internal order. See the [module](self).
 #[derive(Debug, Default)]
@@ -63,6 +74,15 @@ pub struct Position {
     record: Option<Address>,
     /// Where the tree held it when it was last looked up; checked before it is used.
     place: Place,
+}
+
+/// An entry that was copied into a memtable and is not in it yet: no read, scan, walk or count meets it.
+///
+/// It belongs to the memtable that made it, which inserts it once ([`Memtable::insert_prepared`]), so it cannot be copied.
+/// One that is dropped instead is never seen; its bytes stay used until the memtable goes.
+#[derive(Debug)]
+pub struct Prepared {
+    record: Address,
 }
 
 impl Memtable {
@@ -89,20 +109,58 @@ impl Memtable {
         self.add(key, sequence, kind, value, true);
     }
 
-    fn add(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8], over: bool) {
+    /// Does what an insert can do before its sequence is known, and costs most: copies `key` and `value` in, and goes down
+    /// the index once, so that the way and the neighbour are near when [`Memtable::insert_prepared`] goes there.
+    ///
+    /// # Panics
+    /// If `key` exceeds its limit, if the kind does not [admit](Kind::admits) the value, or if the arena's addresses are
+    /// used up.
+    pub fn prepare(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Prepared {
+        check_limits(key, kind, value);
+        // A new version goes before all others of its key. What is found is of no use yet, and must not be optimized away.
+        let path = self.tree.descend(&self.arena, seek_target(key, MAX_SEQUENCE));
+        if let Some(before) = black_box(self.tree.before(&path, key)) {
+            self.arena.fetch(before);
+        }
+        let record = self.arena.append(pack_trailer(NO_SEQUENCE, kind), key, value);
+        Prepared { record }
+    }
+
+    /// The key of an entry that is prepared.
+    pub fn prepared_key(&self, prepared: &Prepared) -> &[u8] {
+        self.arena.key(prepared.record)
+    }
+
+    /// Inserts what was prepared, as [`Memtable::insert_over`] does if `over`, else as [`Memtable::insert`].
+    ///
+    /// # Panics
+    /// If there is an entry of this key and sequence already, if `sequence` is 0 or exceeds its limit, or if the entry was
+    /// inserted already.
+    pub fn insert_prepared(&mut self, prepared: Prepared, sequence: Sequence, over: bool) {
+        let Prepared { record } = prepared;
+        let (placeholder, kind) =
+            unpack_trailer(self.arena.trailer(record)).expect("prepare packed a kind this version knows");
         assert!(
-            key.len() <= MAX_KEY_BYTES,
-            "a key has at most {MAX_KEY_BYTES} bytes"
+            placeholder == NO_SEQUENCE,
+            "a prepared entry is inserted once, and this one is at {placeholder}"
         );
-        assert!(
-            kind != Kind::Tombstone || value.is_empty(),
-            "a tombstone has no value"
-        );
-        assert!(
-            kind.admits(value.len()),
-            "a value has at most {MAX_VALUE_BYTES} bytes, behind its time if it ends"
-        );
+        assert!(sequence > NO_SEQUENCE, "nothing is committed at {NO_SEQUENCE}");
         let trailer = pack_trailer(sequence, kind);
+        let path = self.way(self.arena.key(record), sequence);
+        self.arena.set_trailer(record, trailer);
+        self.link(&path, record, sequence, over);
+    }
+
+    fn add(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8], over: bool) {
+        check_limits(key, kind, value);
+        let trailer = pack_trailer(sequence, kind);
+        let path = self.way(key, sequence);
+        let record = self.arena.append(trailer, key, value);
+        self.link(&path, record, sequence, over);
+    }
+
+    /// The way to where an entry of this key and sequence goes.
+    fn way(&self, key: &[u8], sequence: Sequence) -> Path {
         // The least trailer of this sequence: an entry that already has it sorts at or before it, whatever its kind.
         let least = pack_trailer(sequence, Kind::Tombstone);
         let path = self.tree.descend(&self.arena, Target { key, trailer: least });
@@ -113,9 +171,13 @@ impl Memtable {
                 "sequence {sequence} of this key is in the memtable already"
             );
         }
-        let record = self.arena.append(trailer, key, value);
-        if !over || !self.tree.replace(&self.arena, &path, record) {
-            self.tree.insert(&self.arena, &path, record);
+        path
+    }
+
+    /// Enters a record, which has its trailer, into the index where `path` ends.
+    fn link(&mut self, path: &Path, record: Address, sequence: Sequence, over: bool) {
+        if !over || !self.tree.replace(&self.arena, path, record) {
+            self.tree.insert(&self.arena, path, record);
             self.entries += 1;
         }
         let (low, high) = self.sequences.unwrap_or((sequence, sequence));
@@ -144,7 +206,8 @@ impl Memtable {
         self.arena.bytes() + self.tree.bytes()
     }
 
-    /// Bytes of its entries and their index, without the room held for more: what says how full it is.
+    /// Bytes of its entries, those included that are only prepared, and their index, without the room held for more: what
+    /// says how full it is.
     pub fn used_bytes(&self) -> usize {
         self.arena.used_bytes() + self.tree.used_bytes()
     }
@@ -218,6 +281,21 @@ impl Memtable {
             place,
         }
     }
+}
+
+fn check_limits(key: &[u8], kind: Kind, value: &[u8]) {
+    assert!(
+        key.len() <= MAX_KEY_BYTES,
+        "a key has at most {MAX_KEY_BYTES} bytes"
+    );
+    assert!(
+        kind != Kind::Tombstone || value.is_empty(),
+        "a tombstone has no value"
+    );
+    assert!(
+        kind.admits(value.len()),
+        "a value has at most {MAX_VALUE_BYTES} bytes, behind its time if it ends"
+    );
 }
 
 /// What sorts just before every entry of `key` that a read at `at` sees. No stored kind is 255, so nothing equals it.
