@@ -84,6 +84,11 @@ impl std::fmt::Display for BatchError {
 }
 
 impl<'a> Ops<'a> {
+    /// What was not walked yet: a batch of its own.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn decode(&mut self) -> Result<Op<'a>, BatchError> {
         let (&byte, rest) = self.rest.split_first().ok_or(BatchError::Malformed)?;
         let kind = Kind::from_byte(byte).ok_or(BatchError::Unknown(u64::from(byte)))?;

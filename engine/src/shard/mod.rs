@@ -1,7 +1,8 @@
 //! One shard: the state of one core, and everything that is done to it.
 //!
 //! - [`admission`]: who may stage now, and how long the others wait.
-//! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step.
+//! - [`write`]: stage → seal → device write → apply → publish → acknowledge. [`log`] is the device-write step, and
+//!   [`prepare`] what is done meanwhile.
 //! - [`update`]: read-modify-write of one key or several, in the order of staging. [`clock`]: the time that values end by.
 //! - [`read`] and [`scan`] (in [`page`]s): memtable → immutables → L0 → one table a level. [`read_room`]: what large blocks
 //!   may take meanwhile.
@@ -10,8 +11,9 @@
 //! - [`recover`]: create, open, close.
 //! - [`stats`]: what is counted meanwhile, sizes and times as [`histogram`]s.
 //!
-//! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Five kinds
-//! of tasks run beside the requests: the commit loop (owns the WAL), the flush loop, merges, maintenance, and the clock's.
+//! A shard is `!Send` and owned by one executor. State is behind cells; no borrow is held across an await. Six kinds
+//! of tasks run beside the requests: the commit loop (owns the WAL), the prepare loop, the flush loop, merges, maintenance,
+//! and the clock's.
 
 pub mod admission;
 pub mod batch;
@@ -31,6 +33,7 @@ pub mod log;
 mod measure;
 pub mod memory;
 pub mod page;
+pub mod prepare;
 mod reach;
 pub mod read;
 pub mod read_room;
@@ -60,6 +63,7 @@ use crate::shard::health::Health;
 use crate::shard::live::LiveVersion;
 use crate::shard::log::Segments;
 use crate::shard::memory::Memory;
+use crate::shard::prepare::Preparing;
 use crate::shard::read_room::ReadRoom;
 use crate::shard::stats::{Counter, Counters, ShardStats};
 use crate::shard::write::Staging;
@@ -73,6 +77,8 @@ pub struct Shard<I: Io> {
     config: ShardConfig,
     health: Health,
     staging: Staging,
+    /// What of entering the group in flight into the memtable is done ahead.
+    preparing: Preparing,
     /// The time that decides what has expired.
     time: ExpiryClock,
     /// Whose turn it is to write while compaction is behind.
@@ -208,6 +214,7 @@ impl<I: Io> Shard<I> {
     fn open_all_gates(&self) {
         for gate in [
             &self.work,
+            self.preparing.work(),
             &self.room,
             &self.flush_work,
             &self.compact_work,
@@ -243,6 +250,7 @@ impl<I: Io> Shard<I> {
             health: self.health.in_words(),
             stall: self.stall_in_words(),
             operations: counters.operations.get(),
+            prepared_operations: counters.prepared_operations.get(),
             user_bytes: counters.user_bytes.get(),
             memtable_bytes: self.memory.active_bytes() as u64,
             immutables: self.memory.immutables() as u64,

@@ -26,6 +26,7 @@ use crate::shard::health::Health;
 use crate::shard::live::LiveVersion;
 use crate::shard::log::{ROOM_RETRY, Segments};
 use crate::shard::memory::Memory;
+use crate::shard::prepare::Preparing;
 use crate::shard::read_room::ReadRoom;
 use crate::shard::stats::Counters;
 use crate::shard::write::Staging;
@@ -111,6 +112,7 @@ impl<I: Io> Shard<I> {
             config,
             health: Health::default(),
             staging: Staging::default(),
+            preparing: Preparing::default(),
             time,
             clock: Cell::default(),
             memory,
@@ -203,6 +205,7 @@ impl<I: Io> Shard<I> {
     fn begin_tasks(self: &Rc<Self>, wal: Writer<I>) {
         self.pressure_changed();
         self.spawn_task(Class::Foreground, Rc::clone(self).commit_loop(wal));
+        self.spawn_task(Class::Flush, Rc::clone(self).prepare_loop());
         self.spawn_task(Class::Flush, Rc::clone(self).flush_loop());
         self.spawn_task(Class::Compaction, Rc::clone(self).compact_loop());
         self.spawn_task(Class::Maintenance, Rc::clone(self).upkeep_loop());

@@ -68,6 +68,8 @@ impl From<Reason> for StallCause {
 pub struct Counters {
     /// Operations that entered the memtable.
     pub operations: Counter,
+    /// Those of them that had been prepared while the device wrote their group.
+    pub prepared_operations: Counter,
     /// Their keys' and values' bytes.
     pub user_bytes: Counter,
     /// Device writes of the WAL.
@@ -143,6 +145,8 @@ pub struct ShardStats {
     pub stall: String,
     /// Operations that entered the memtable.
     pub operations: u64,
+    /// Those of them that had been copied in while the device wrote their group.
+    pub prepared_operations: u64,
     /// Their keys' and values' bytes.
     pub user_bytes: u64,
     /// Bytes in the active memtable.

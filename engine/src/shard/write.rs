@@ -7,6 +7,8 @@
 //! - A `Sync` batch waits in the group until it is on stable storage.
 //! - A `Buffered` or `None` batch with nothing unapplied before it enters the memtable at once; otherwise it waits its
 //!   turn, because memtable order is WAL order whatever the mix of durabilities.
+//! - While the device writes a group, what of entering it into the memtable needs no sequences is done ahead (see
+//!   [`prepare`](crate::shard::prepare)); nothing is visible earlier, and nothing waits for it.
 //! - The memtable is rotated only when a group is sealed. At that moment everything in it lies in earlier groups or in
 //!   the sealed group's applied prefix, so the frame after that prefix is the first one the next memtable needs.
 
@@ -24,6 +26,7 @@ use crate::shard::Shard;
 use crate::shard::group::{Answerer, Group};
 use crate::shard::health;
 use crate::shard::memory::Immutable;
+use crate::shard::prepare::PreparedOps;
 use crate::shard::request::{Answer, Outcome};
 use crate::types::{Durability, Sequence};
 use crate::wal::Writer;
@@ -127,7 +130,7 @@ impl<I: Io> Shard<I> {
             } else {
                 self.memory.note_unlogged();
             }
-            let sequence = self.apply(batch);
+            let sequence = self.apply(batch, &mut PreparedOps::default());
             answer_with(answer, Ok(Answer::Written(sequence)));
         }
         if open.wants_sync() || open.logged_bytes() >= self.tuning().buffered_bytes || self.memtable_is_full()
@@ -136,8 +139,9 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Enters a batch into the memtable under fresh sequences; no await between the two. Returns the last of them.
-    fn apply(&self, bytes: &[u8]) -> Sequence {
+    /// Enters a batch into the memtable under fresh sequences; no await between the two. Returns the last of them. Its
+    /// operations are the next of `prepared`, as far as those go.
+    fn apply(&self, bytes: &[u8], prepared: &mut PreparedOps) -> Sequence {
         let count = batch::ops(bytes).count() as u64;
         if count == 0 {
             return 0;
@@ -147,10 +151,16 @@ impl<I: Io> Shard<I> {
         let only_newest = !self.config.commits.has_live_snapshots() && self.memory.scans() == 0;
         let memtable = self.memory.active();
         let mut memtable = memtable.borrow_mut();
-        let mut user_bytes = 0;
+        let (mut user_bytes, prepared_before) = (0, prepared.len());
         for (sequence, op) in (first..).zip(batch::ops(bytes)) {
             let op = op.expect("a batch is checked before it is staged");
-            if only_newest {
+            if let Some(entry) = prepared.next() {
+                assert!(
+                    memtable.prepared_key(&entry) == op.key,
+                    "operations are prepared in their order"
+                );
+                memtable.insert_prepared(entry, sequence, only_newest);
+            } else if only_newest {
                 memtable.insert_over(op.key, sequence, op.kind, op.value);
             } else {
                 memtable.insert(op.key, sequence, op.kind, op.value);
@@ -159,6 +169,8 @@ impl<I: Io> Shard<I> {
             user_bytes += op.key.len() + op.value.len();
         }
         self.counters.operations.add(count);
+        let prepared_count = prepared_before - prepared.len();
+        self.counters.prepared_operations.add(prepared_count as u64);
         self.counters.user_bytes.add(user_bytes as u64);
         first + count - 1
     }
@@ -281,6 +293,7 @@ impl<I: Io> Shard<I> {
     /// Writes the sealed group, applies what waited, and acknowledges it.
     async fn commit(&self, wal: &mut Writer<I>, rotated: Option<Rc<Immutable>>) {
         let group = Rc::clone(&self.staging.in_flight.borrow());
+        self.begin_preparing(&group);
         let outcome = self.log_group(wal, &group, rotated).await;
         // From here to the acknowledgements nothing is awaited.
         self.staging.in_flight.take();
@@ -298,7 +311,9 @@ impl<I: Io> Shard<I> {
         if group.has_unlogged() {
             self.memory.note_unlogged();
         }
-        let sequences: Vec<_> = group.unapplied().map(|batch| self.apply(batch)).collect();
+        let mut prepared = self.take_prepared(group);
+        let batches = group.unapplied();
+        let sequences: Vec<_> = batches.map(|batch| self.apply(batch, &mut prepared)).collect();
         for (answer, sequence) in group.take_answers().into_iter().zip(sequences) {
             answer_with(answer, Ok(Answer::Written(sequence)));
         }
@@ -326,6 +341,7 @@ impl<I: Io> Shard<I> {
     /// group is told so, and the shard takes no more writes. Those who wait in the open group were never written.
     fn fail(&self, group: &Group, error: &Error) {
         self.poison(error);
+        self.take_prepared(group);
         // What was acknowledged as `Buffered` may be lost with it: a close says so.
         self.close_error.borrow_mut().get_or_insert_with(|| error.clone());
         for answer in group.refuse() {
