@@ -40,8 +40,6 @@ mod prefetch;
 mod tests;
 mod tree;
 
-use std::hint::black_box;
-
 use crate::types::{
     Entry, Kind, MAX_KEY_BYTES, MAX_SEQUENCE, MAX_VALUE_BYTES, Sequence, pack_trailer, unpack_trailer,
 };
@@ -83,6 +81,8 @@ pub struct Position {
 #[derive(Debug)]
 pub struct Prepared {
     record: Address,
+    /// The leaf of the index that it would have gone to. Others may be between by the time that it goes.
+    leaf: u32,
 }
 
 impl Memtable {
@@ -109,21 +109,19 @@ impl Memtable {
         self.add(key, sequence, kind, value, true);
     }
 
-    /// Does what an insert can do before its sequence is known, and costs most: copies `key` and `value` in, and goes down
-    /// the index once, so that the way and the neighbour are near when [`Memtable::insert_prepared`] goes there.
+    /// Does what an insert can do before its sequence is known, and costs most: copies `key` and `value` in, and finds the
+    /// leaf that [`Memtable::insert_prepared`] will nearly always go to.
     ///
     /// # Panics
     /// If `key` exceeds its limit, if the kind does not [admit](Kind::admits) the value, or if the arena's addresses are
     /// used up.
     pub fn prepare(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Prepared {
         check_limits(key, kind, value);
-        // A new version goes before all others of its key. What is found is of no use yet, and must not be optimized away.
+        // A new version goes before all others of its key.
         let path = self.tree.descend(&self.arena, seek_target(key, MAX_SEQUENCE));
-        if let Some(before) = black_box(self.tree.before(&path, key)) {
-            self.arena.fetch(before);
-        }
         let record = self.arena.append(pack_trailer(NO_SEQUENCE, kind), key, value);
-        Prepared { record }
+        let leaf = path.leaf();
+        Prepared { record, leaf }
     }
 
     /// The key of an entry that is prepared.
@@ -137,7 +135,7 @@ impl Memtable {
     /// If there is an entry of this key and sequence already, if `sequence` is 0 or exceeds its limit, or if the entry was
     /// inserted already.
     pub fn insert_prepared(&mut self, prepared: Prepared, sequence: Sequence, over: bool) {
-        let Prepared { record } = prepared;
+        let Prepared { record, leaf } = prepared;
         let (placeholder, kind) =
             unpack_trailer(self.arena.trailer(record)).expect("prepare packed a kind this version knows");
         assert!(
@@ -146,7 +144,7 @@ impl Memtable {
         );
         assert!(sequence > NO_SEQUENCE, "nothing is committed at {NO_SEQUENCE}");
         let trailer = pack_trailer(sequence, kind);
-        let path = self.way(self.arena.key(record), sequence);
+        let path = self.way(self.arena.key(record), sequence, Some(leaf));
         self.arena.set_trailer(record, trailer);
         self.link(&path, record, sequence, over);
     }
@@ -154,16 +152,18 @@ impl Memtable {
     fn add(&mut self, key: &[u8], sequence: Sequence, kind: Kind, value: &[u8], over: bool) {
         check_limits(key, kind, value);
         let trailer = pack_trailer(sequence, kind);
-        let path = self.way(key, sequence);
+        let path = self.way(key, sequence, None);
         let record = self.arena.append(trailer, key, value);
         self.link(&path, record, sequence, over);
     }
 
-    /// The way to where an entry of this key and sequence goes.
-    fn way(&self, key: &[u8], sequence: Sequence) -> Path {
+    /// The way to where an entry of this key and sequence goes, perhaps by a leaf that it is likely to go to.
+    fn way(&self, key: &[u8], sequence: Sequence, leaf: Option<u32>) -> Path {
         // The least trailer of this sequence: an entry that already has it sorts at or before it, whatever its kind.
         let least = pack_trailer(sequence, Kind::Tombstone);
-        let path = self.tree.descend(&self.arena, Target { key, trailer: least });
+        let target = Target { key, trailer: least };
+        let near = leaf.and_then(|leaf| self.tree.step_into(&self.arena, leaf, target));
+        let path = near.unwrap_or_else(|| self.tree.descend(&self.arena, target));
         if let Some(before) = self.tree.before(&path, key) {
             let same = self.arena.trailer(before) >> 8 == sequence && self.arena.key(before) == key;
             assert!(

@@ -733,6 +733,7 @@ fn a_prepared_entry_is_not_inserted_twice() {
     let prepared = table.prepare(b"key", Kind::Put, b"value");
     let again = Prepared {
         record: prepared.record,
+        leaf: prepared.leaf,
     };
     table.insert_prepared(prepared, 1, false);
     table.insert_prepared(again, 2, false);

@@ -49,9 +49,18 @@ pub(super) struct Place {
 pub(super) struct Path {
     /// Inner nodes from the root down, each with the slot of the child taken.
     inner: [(u32, usize); MAX_HEIGHT],
+    /// Whether they are known: a way [into a leaf](Tree::step_into) has none.
+    from_root: bool,
     leaf: u32,
     /// How many records of the leaf are at or before the target.
     rank: usize,
+}
+
+impl Path {
+    /// The leaf that it ends at.
+    pub(super) fn leaf(&self) -> u32 {
+        self.leaf
+    }
 }
 
 /// The tree. It does not own the records: every call gets the arena they are in.
@@ -119,6 +128,7 @@ impl Tree {
     pub(super) fn descend(&self, arena: &Arena, target: Target<'_>) -> Path {
         let mut path = Path {
             inner: [(0, 0); MAX_HEIGHT],
+            from_root: true,
             leaf: 0,
             rank: 0,
         };
@@ -132,6 +142,23 @@ impl Tree {
         path.leaf = node;
         path.rank = self.leaves[node].slots.rank(arena, target);
         path
+    }
+
+    /// The way to where `target` belongs, if that is between two records of this leaf and the leaf has room: then no node above
+    /// it is asked, neither for the way nor by the insert. Leaves keep their numbers, and each its part of the order, so a
+    /// leaf that another way ended at is still a good guess later.
+    pub(super) fn step_into(&self, arena: &Arena, leaf: u32, target: Target<'_>) -> Option<Path> {
+        let slots = &self.leaves[leaf].slots;
+        if slots.is_full() {
+            return None;
+        }
+        let rank = slots.rank(arena, target);
+        (0 < rank && rank < slots.len()).then_some(Path {
+            inner: [(0, 0); MAX_HEIGHT],
+            from_root: false,
+            leaf,
+            rank,
+        })
     }
 
     /// The last record at or before the target of `path`, if it may have that key. It is in the leaf that the path
@@ -162,6 +189,7 @@ impl Tree {
             leaf.slots.insert(arena, path.rank, record);
             return;
         }
+        assert!(path.from_root, "a way into a leaf is for one with room");
         let at = leaf.slots.split_point(path.rank);
         let mut right = Leaf {
             slots: leaf.slots.split_off(arena, at),
