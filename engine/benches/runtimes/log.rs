@@ -72,7 +72,9 @@ async fn log<I: Io>(io: I, path: PathBuf, staging: Rc<Staging>, sizes: Rc<RefCel
         records = staging.bytes.replace(records);
         answers = staging.answers.replace(answers);
         let mut buffer = io.alloc(records.len().next_multiple_of(PAGE_BYTES));
-        buffer[..records.len()].copy_from_slice(&records);
+        let (used, padding) = buffer.split_at_mut(records.len());
+        used.copy_from_slice(&records);
+        padding.fill(0);
         let bytes = buffer.len();
         if position + bytes as u64 > FILE_BYTES {
             position = 0;

@@ -316,6 +316,10 @@ mod tests {
             let payload = vec![7; len];
             let bytes = sample(&payload);
             assert_eq!(bytes.len() % PAGE_BYTES, 0);
+            assert!(
+                bytes[HEADER_BYTES + len..].iter().all(|&byte| byte == 0),
+                "nothing of what the buffer held before goes to the disk"
+            );
             let frame = parse(&bytes, IDENTITY, 8192).unwrap();
             assert_eq!(
                 (frame.kind, frame.number, frame.durable),

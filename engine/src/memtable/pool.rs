@@ -27,6 +27,13 @@ impl<T> Pool<T> {
         u32::try_from(number).expect("there are fewer nodes than 32-bit addresses of records")
     }
 
+    /// How many nodes there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u32 {
+        let count = self.used_bytes() / size_of::<T>();
+        u32::try_from(count).expect("numbers of nodes have 32 bits")
+    }
+
     /// Bytes of the nodes there are, without what the last page has room for yet.
     pub(super) fn used_bytes(&self) -> usize {
         let last = self.pages.last().map_or(0, Vec::len);

@@ -761,3 +761,40 @@ fn a_prepared_entry_is_not_inserted_at_the_sequence_of_none() {
 fn limits_hold_where_an_entry_is_prepared() {
     Memtable::new().prepare(&vec![0; MAX_KEY_BYTES + 1], Kind::Put, b"");
 }
+
+/// A way into a leaf is the way that goes down from the root, or none. A leaf that was guessed wrongly would put an entry
+/// where no read finds it.
+#[test]
+fn a_way_into_a_leaf_is_the_way_from_the_root() {
+    let mut random = Random(7);
+    let mut table = Memtable::new();
+    // Versions of few keys, too, so that some of a key lie on either side of a leaf's border.
+    for sequence in 1..=if cfg!(miri) { 400 } else { 6000 } {
+        let shape = random.below(8);
+        table.insert(&key(shape, &mut random), sequence, Kind::Put, b"");
+    }
+    let (mut stepped, mut refused) = (0, 0);
+    for _ in 0..if cfg!(miri) { 20 } else { 2000 } {
+        let shape = random.below(8);
+        let key = key(shape, &mut random);
+        let target = seek_target(&key, random.below(7000));
+        let whole = table.tree.descend(&table.arena, target);
+        for leaf in whole.leaf().saturating_sub(2)..table.tree.leaves().min(whole.leaf() + 3) {
+            match table.tree.step_into(&table.arena, leaf, target) {
+                Some(path) => {
+                    assert_eq!((path.leaf(), path.rank()), (whole.leaf(), whole.rank()));
+                    stepped += 1;
+                }
+                None => {
+                    let within = leaf == whole.leaf() && table.tree.is_within(&whole);
+                    assert!(
+                        !within,
+                        "a leaf with room takes what is between two of its records"
+                    );
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(stepped > 0 && refused > 0, "{stepped} and {refused}");
+}

@@ -61,6 +61,12 @@ impl Path {
     pub(super) fn leaf(&self) -> u32 {
         self.leaf
     }
+
+    /// How many records of that leaf are at or before the target.
+    #[cfg(test)]
+    pub(super) fn rank(&self) -> usize {
+        self.rank
+    }
 }
 
 /// The tree. It does not own the records: every call gets the arena they are in.
@@ -145,8 +151,8 @@ impl Tree {
     }
 
     /// The way to where `target` belongs, if that is between two records of this leaf and the leaf has room: then no node above
-    /// it is asked, neither for the way nor by the insert. Leaves keep their numbers, and each its part of the order, so a
-    /// leaf that another way ended at is still a good guess later.
+    /// it is asked, neither for the way nor by the insert. Leaves keep their numbers, and a split moves only the upper part of
+    /// one away, so a leaf that another way ended at is still a good guess later.
     pub(super) fn step_into(&self, arena: &Arena, leaf: u32, target: Target<'_>) -> Option<Path> {
         let slots = &self.leaves[leaf].slots;
         if slots.is_full() {
@@ -159,6 +165,19 @@ impl Tree {
             leaf,
             rank,
         })
+    }
+
+    /// How many leaves there are.
+    #[cfg(test)]
+    pub(super) fn leaves(&self) -> u32 {
+        self.leaves.count()
+    }
+
+    /// Whether the way ends between two records of a leaf with room.
+    #[cfg(test)]
+    pub(super) fn is_within(&self, path: &Path) -> bool {
+        let slots = &self.leaves[path.leaf].slots;
+        !slots.is_full() && (1..slots.len()).contains(&path.rank)
     }
 
     /// The last record at or before the target of `path`, if it may have that key. It is in the leaf that the path

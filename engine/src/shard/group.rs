@@ -209,9 +209,14 @@ impl Group {
 
     /// The batches that wait to enter the memtable, in order; after a refusal those that go on all the same.
     pub fn unapplied(&self) -> impl Iterator<Item = &[u8]> {
-        self.staged[..self.kept()]
-            .iter()
-            .map(|staged| self.staged_bytes(staged))
+        self.unapplied_from(0)
+    }
+
+    /// Those of them from this number on.
+    pub fn unapplied_from(&self, number: usize) -> impl Iterator<Item = &[u8]> {
+        let kept = &self.staged[..self.kept()];
+        let rest = kept.get(number..).unwrap_or_default();
+        rest.iter().map(|staged| self.staged_bytes(staged))
     }
 
     fn kept(&self) -> usize {

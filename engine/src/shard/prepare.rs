@@ -14,7 +14,7 @@
 //!
 //! - What is prepared is of the group in flight, and of its first unapplied operations, in order and without a gap. It is
 //!   taken away, with no await in between, when the group is applied, when it failed, and when a part of it is refused; what
-//!   is not used then is forgotten, and its bytes stay unused until the memtable goes.
+//!   is not used then is forgotten, and its bytes count as used until the memtable is rotated.
 //! - It is in the memtable that the group is applied to: that is rotated only when a group is sealed, before its device write.
 //! - Between two steps the loop holds nothing, neither a borrow nor the group, and looks anew at what there is to prepare.
 
@@ -33,14 +33,14 @@ use crate::shard::memory::SharedMemtable;
 /// would cost as much as it saves.
 const MIN_BATCHES: usize = 4;
 
-/// The loop looks whether somebody more urgent wants the core after having copied so much.
+/// The loop looks whether its slice is over after having copied so much.
 const STEP_BYTES: usize = 32 << 10;
 
 /// What an operation counts for in a step beside its own bytes: finding its way takes as long as copying so much.
 const OPERATION_BYTES: usize = 2 << 10;
 
-/// An operation with more bytes is left to [`Shard::apply`], and all behind it: copying it would hold the core for longer
-/// than a slice may take.
+/// An operation with more bytes is left to [`Shard::apply`], and all behind it: copying it would take a large part of a slice,
+/// and what the device writes meanwhile would wait for that.
 const MAX_OPERATION_BYTES: usize = 128 << 10;
 
 /// What is prepared of a group: its first unapplied operations, in order.
@@ -67,6 +67,9 @@ struct Ahead {
     /// Weak, so that the commit loop gets the group's room back.
     group: Weak<Group>,
     memtable: SharedMemtable,
+    /// Bytes with which the memtable is full. More is left to the apply, so that writers who gather meanwhile, and look at how full
+    /// it is, wait no sooner than without us.
+    full_bytes: usize,
     prepared: Vec<Prepared>,
     /// Batches of which every operation is prepared.
     batches: usize,
@@ -75,10 +78,11 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn new(group: &Rc<Group>, memtable: SharedMemtable) -> Self {
+    fn new(group: &Rc<Group>, memtable: SharedMemtable, full_bytes: usize) -> Self {
         Self {
             group: Rc::downgrade(group),
             memtable,
+            full_bytes,
             prepared: Vec::new(),
             batches: 0,
             batch_bytes: 0,
@@ -92,12 +96,12 @@ impl Ahead {
         };
         let mut memtable = self.memtable.borrow_mut();
         let mut bytes = 0;
-        for batch in group.unapplied().skip(self.batches) {
+        for batch in group.unapplied_from(self.batches) {
             let mut ops = batch::ops(&batch[self.batch_bytes..]);
             while let Some(op) = ops.next() {
                 let op = op.expect("a batch is checked before it is staged");
                 let operation_bytes = op.key.len() + op.value.len();
-                if operation_bytes > MAX_OPERATION_BYTES {
+                if operation_bytes > MAX_OPERATION_BYTES || memtable.used_bytes() >= self.full_bytes {
                     return false;
                 }
                 self.prepared.push(memtable.prepare(op.key, op.kind, op.value));
@@ -120,7 +124,7 @@ impl<I: Io> Shard<I> {
         if group.unapplied().take(MIN_BATCHES).count() < MIN_BATCHES {
             return;
         }
-        let ahead = Ahead::new(group, self.memory.active());
+        let ahead = Ahead::new(group, self.memory.active(), self.tuning().memtable_bytes);
         let before = self.preparing.ahead.replace(Some(ahead));
         assert!(before.is_none(), "one group is in flight at a time");
         self.preparing.work.open();
@@ -168,6 +172,8 @@ impl<I: Io> Shard<I> {
 mod tests {
     use super::*;
     use crate::types::{Durability, Kind};
+
+    const FULL_BYTES: usize = 64 << 20;
 
     /// A group with an applied batch and then these, every third in no log.
     fn group_of(batches: &[Vec<u8>]) -> Rc<Group> {
@@ -232,7 +238,7 @@ mod tests {
             batch_of(5, 0),
         ];
         let group = group_of(&batches);
-        let mut ahead = Ahead::new(&group, SharedMemtable::default());
+        let mut ahead = Ahead::new(&group, SharedMemtable::default(), FULL_BYTES);
         let steps = run(&mut ahead);
         assert!(
             (7..12).contains(&steps),
@@ -251,20 +257,33 @@ mod tests {
     #[test]
     fn a_large_operation_and_what_is_behind_it_are_left() {
         let group = group_of(&[batch_of(5, 10), batch_of(1, MAX_OPERATION_BYTES), batch_of(5, 10)]);
-        let mut ahead = Ahead::new(&group, SharedMemtable::default());
+        let mut ahead = Ahead::new(&group, SharedMemtable::default(), FULL_BYTES);
         run(&mut ahead);
         run(&mut ahead);
         assert_eq!(inserted(ahead).len(), 5);
     }
 
     #[test]
+    fn no_more_is_prepared_than_the_memtable_has_room_for() {
+        let group = group_of(&vec![batch_of(1, 1000); 50]);
+        let mut ahead = Ahead::new(&group, SharedMemtable::default(), 30_000);
+        run(&mut ahead);
+        assert!(!ahead.step());
+        let (found, bytes) = (ahead.prepared.len(), ahead.memtable.borrow().used_bytes());
+        assert!(
+            (10..30).contains(&found) && (30_000..32_000).contains(&bytes),
+            "{found} with {bytes} bytes"
+        );
+    }
+
+    #[test]
     fn what_was_refused_or_is_gone_is_not_prepared() {
         let group = group_of(&vec![batch_of(1, 10); 8]);
-        let mut ahead = Ahead::new(&group, SharedMemtable::default());
+        let mut ahead = Ahead::new(&group, SharedMemtable::default(), FULL_BYTES);
         group.refuse_unlogged();
         run(&mut ahead);
         assert_eq!(ahead.prepared.len(), 1, "the first is in no log, and goes on");
-        let mut ahead = Ahead::new(&group, SharedMemtable::default());
+        let mut ahead = Ahead::new(&group, SharedMemtable::default(), FULL_BYTES);
         drop(group);
         assert!(!ahead.step() && ahead.prepared.is_empty());
     }

@@ -111,6 +111,22 @@ fn reopened(disk: &SimDisk) -> Result<(State, Opened)> {
 }
 
 #[test]
+fn a_header_leaves_nothing_of_what_its_page_held_before() {
+    let header = Header {
+        database: 1,
+        shard: 2,
+        salt: 3,
+        room_bytes: PAGE_BYTES as u64,
+    };
+    let [clean, used] = [0, 0xee].map(|before| {
+        let mut page = vec![before; PAGE_BYTES];
+        format::encode_header(&mut page, &header);
+        page
+    });
+    assert_eq!(clean, used);
+}
+
+#[test]
 fn what_was_appended_is_there_after_a_reopen_over_rollovers() {
     for steps in [0, 1, 2, 9, 40] {
         for close in [false, true] {

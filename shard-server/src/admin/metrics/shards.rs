@@ -16,6 +16,7 @@ type Row = (&'static str, Option<Unit>, &'static str, fn(&ShardStats) -> u64);
 #[rustfmt::skip]
 const COUNTERS: &[Row] = &[
     ("operations", None, "Operations that entered a memtable.", |s| s.operations),
+    ("prepared_operations", None, "Operations copied into a memtable while the device wrote their group.", |s| s.prepared_operations),
     ("user_written", BYTES, "Bytes of keys and values that users wrote.", |s| s.user_bytes),
     ("wal_writes", None, "Device writes of the log: groups.", |s| s.wal_writes),
     ("wal_batches", None, "Batches that those writes carried.", |s| s.wal_batches),
