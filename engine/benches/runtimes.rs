@@ -63,6 +63,7 @@ use beside::Background;
 use groups::Groups;
 use latencies::{Latencies, Row, table};
 use messages::Meanwhile;
+use raw::Meanwhile::{Looks, Sleeps};
 use raw_writes::Table;
 use rings::By;
 use store::Store;
@@ -132,7 +133,7 @@ impl Run {
             self.in_turns(
                 &format!("random reads of 4 KiB, depth {depth}"),
                 &[
-                    ("plain ring", &|| raw::reads(&path, depth, 0, length)),
+                    ("plain ring", &|| raw::reads(&path, depth, 0, Sleeps, length)),
                     ("uring", &|| on(Runtime::Uring)),
                     ("glommio", &|| on(Runtime::Glommio)),
                 ],
@@ -232,9 +233,12 @@ impl Run {
             self.in_turns(
                 &format!("reads of 4 KiB from the device, one at a time, {runtime}"),
                 &[
-                    ("plain ring alone", &|| raw::reads(&path, 1, 0, length)),
+                    ("plain ring alone", &|| raw::reads(&path, 1, 0, Sleeps, length)),
+                    ("plain ring that never sleeps", &|| {
+                        raw::reads(&path, 1, 0, Looks, length)
+                    }),
                     ("plain ring beside 4 long reads", &|| {
-                        raw::reads(&path, 1, beside::AT_DEVICE, length)
+                        raw::reads(&path, 1, beside::AT_DEVICE, Sleeps, length)
                     }),
                     ("alone", &|| device(Nothing)),
                     ("beside computing", &|| device(Computes)),

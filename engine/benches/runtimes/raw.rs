@@ -40,6 +40,8 @@ impl Reader {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // So that who does not wait is told by a look that something has completed: an entry must ask for it.
+            .setup_taskrun_flag()
             .build((depth + long) as u32);
         let buffer = |slot| {
             let pages = if slot < depth {
@@ -100,22 +102,33 @@ impl Drop for Reader {
     }
 }
 
+/// What the thread does while nothing has completed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// It sleeps.
+    Sleeps,
+    /// It looks, and wants its core all the time, as one does that computes: a virtual machine that is busy is stopped by others
+    /// where one that sleeps is not, and that is no runtime's doing.
+    Looks,
+}
+
 /// Reads random pages, `depth` at a time and beside so many long reads, for `length`, on a thread pinned to the first core.
-pub fn reads(path: &Path, depth: usize, long: usize, length: Duration) -> Latencies {
+pub fn reads(path: &Path, depth: usize, long: usize, meanwhile: Meanwhile, length: Duration) -> Latencies {
     let path = path.to_owned();
     let first = corelane::io::cores::available_cores()[0];
-    let reading = pinned::on(first, move || read_for(&path, depth, long, length));
+    let reading = pinned::on(first, move || read_for(&path, depth, long, meanwhile, length));
     reading.join().unwrap()
 }
 
-fn read_for(path: &Path, depth: usize, long: usize, length: Duration) -> Latencies {
+fn read_for(path: &Path, depth: usize, long: usize, meanwhile: Meanwhile, length: Duration) -> Latencies {
+    let wait = usize::from(meanwhile == Meanwhile::Sleeps);
     let mut reader = Reader::new(path, depth, long);
     let mut begun = vec![Instant::now(); depth + long];
     let mut each = Vec::new();
     let (cpu, start) = (thread_cpu(), Instant::now());
     while start.elapsed() < length {
         reader.begin(|slot| begun[slot] = Instant::now());
-        reader.end(1, |slot| {
+        reader.end(wait, |slot| {
             if slot < depth {
                 each.push(begun[slot].elapsed().as_nanos() as u32);
             }
