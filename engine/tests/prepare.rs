@@ -49,6 +49,16 @@ async fn all(db: &Db) -> BTreeMap<Vec<u8>, Vec<u8>> {
     page.entries.into_iter().collect()
 }
 
+/// A database that is opened again has these entries.
+fn assert_after_reopen(seed: u64, disk: &SimDisk, expected: &BTreeMap<Vec<u8>, Vec<u8>>) {
+    run(seed, disk, 1, |machine| async move {
+        let db = open(&machine, options()).await.unwrap();
+        assert!(all(&db).await == *expected, "seed {seed}");
+        db.close().await.unwrap();
+    })
+    .unwrap();
+}
+
 /// Puts `value` at all keys of the crowd in one group: another is being written while they are staged.
 async fn put_in_one_group(machine: &SimMachine, db: &Db, value: &[u8]) -> Vec<corelane::Result<()>> {
     let puts = (0..CROWD).map(|number| {
@@ -277,12 +287,7 @@ fn what_was_prepared_of_a_group_that_was_refused_is_never_seen_nor_flushed() {
             there
         })
         .unwrap();
-        run(seed, &disk, 1, |machine| async move {
-            let db = open(&machine, options()).await.unwrap();
-            assert!(all(&db).await == there, "seed {seed}");
-            db.close().await.unwrap();
-        })
-        .unwrap();
+        assert_after_reopen(seed, &disk, &there);
     });
     assert!(refusals.get() > 200, "{} were refused", refusals.get());
 }
@@ -373,12 +378,7 @@ fn crowds_of_batches_of_every_kind_end_up_as_if_nothing_were_prepared() {
             expected
         })
         .unwrap();
-        run(seed, &disk, 1, |machine| async move {
-            let db = open(&machine, options()).await.unwrap();
-            assert!(all(&db).await == expected, "seed {seed}");
-            db.close().await.unwrap();
-        })
-        .unwrap();
+        assert_after_reopen(seed, &disk, &expected);
     });
     assert!(used.get() > 10_000, "{} were prepared", used.get());
 }
