@@ -1,10 +1,9 @@
-//! Finds where a request ends, before the parser sees it.
+//! Finds where a request ends, before anything else is read of it.
 //!
-//! The parser (`redis_protocol`) is sound on a whole, flat, bounded request. Three things it leaves to its caller: it
-//! starts over at each attempt, so a request arriving in many pieces would cost the square of its length; it recurses
-//! into nested arrays, so `*1\r\n*1\r\n…` would exhaust the stack; and it takes any length it is told. The guard walks
-//! the length prefixes once, remembers where it stopped, refuses what Redis refuses with the same words, and releases
-//! a request only when its last byte is there. It allocates nothing (R17).
+//! What a parser of the protocol would do wrong here: start over at each attempt, so that a request arriving in many pieces
+//! costs the square of its length; recurse into nested arrays, so that `*1\r\n*1\r\n…` exhausts the stack; take any length
+//! it is told. The guard walks the length prefixes once, remembers where it stopped, refuses what Redis refuses with the
+//! same words, and releases a request only when its last byte is there. It allocates nothing (R17).
 //!
 //! ```text
 //! request := '*' count CRLF ('$' length CRLF byte{length} CRLF){count}    an array of bulk strings
@@ -12,7 +11,8 @@
 //! ```
 
 use super::{
-    MAX_ARGUMENTS, MAX_BULK_BYTES, MAX_COMMAND_BYTES, MAX_LINE_BYTES, ProtocolError, number::parse_i64,
+    MAX_ARGUMENTS, MAX_BULK_BYTES, MAX_COMMAND_BYTES, MAX_LINE_BYTES, ProtocolError,
+    number::{parse_i64, short_line},
 };
 use crate::config::Limits;
 
@@ -143,10 +143,13 @@ impl Guard {
     fn array(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
         let arguments = match self.arguments {
             Some(arguments) => arguments,
-            None => match self.header(input, ProtocolError::MultibulkLine)? {
+            None => match self.number(
+                input,
+                ProtocolError::MultibulkLine,
+                ProtocolError::MultibulkLength,
+            )? {
                 None => return Ok(None),
-                Some(text) => {
-                    let count = parse_i64(text).ok_or(ProtocolError::MultibulkLength)?;
+                Some(count) => {
                     if count <= 0 {
                         return Ok(Some(Frame::Nothing { bytes: self.at }));
                     }
@@ -164,11 +167,11 @@ impl Guard {
                 Some(b'$') => {}
                 Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
             }
-            let Some(text) = self.header(input, ProtocolError::BulkLine)? else {
+            let Some(length) = self.number(input, ProtocolError::BulkLine, ProtocolError::BulkLength)? else {
                 return Ok(None);
             };
-            let length = parse_i64(text)
-                .and_then(|n| usize::try_from(n).ok())
+            let length = usize::try_from(length)
+                .ok()
                 .filter(|&n| n <= MAX_BULK_BYTES)
                 .ok_or(ProtocolError::BulkLength)?;
             if length > bounds.argument_bytes {
@@ -191,12 +194,17 @@ impl Guard {
         }))
     }
 
-    /// The text of the prefix line at `at`, without its type byte; `at` then stands behind the line.
-    fn header<'a>(
+    /// The number of the prefix line at `at`; `at` then stands behind the line.
+    fn number(
         &mut self,
-        input: &'a [u8],
+        input: &[u8],
         endless: ProtocolError,
-    ) -> Result<Option<&'a [u8]>, ProtocolError> {
+        bad: ProtocolError,
+    ) -> Result<Option<i64>, ProtocolError> {
+        if let Some((number, next)) = short_line(input, self.at) {
+            (self.at, self.searched) = (next, next);
+            return Ok(i64::try_from(number).ok());
+        }
         let from = self.searched.max(self.at);
         let Some(end) = find(input, from, b'\r') else {
             self.searched = input.len();
@@ -212,16 +220,12 @@ impl Guard {
         }
         let text = &input[self.at + 1..end];
         if input[end + 1] != b'\n' {
-            let counting = self.arguments.is_none();
-            return Err(if counting {
-                ProtocolError::MultibulkLength
-            } else {
-                ProtocolError::BulkLength
-            });
+            return Err(bad);
         }
+        let number = parse_i64(text).ok_or(bad)?;
         self.at = end + 2;
         self.searched = self.at;
-        Ok(Some(text))
+        Ok(Some(number))
     }
 
     fn inline(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {

@@ -53,8 +53,6 @@ pub enum ProtocolError {
     UnknownMultibulkLength,
     /// … nor one so long.
     UnknownBulkLength,
-    /// The parser and the guard disagree, which neither should.
-    Malformed,
 }
 
 impl std::fmt::Display for ProtocolError {
@@ -74,7 +72,6 @@ impl std::fmt::Display for ProtocolError {
             Self::CommandBytes(most) => write!(f, "command longer than {most} bytes"),
             Self::UnknownMultibulkLength => f.write_str("unauthenticated multibulk length"),
             Self::UnknownBulkLength => f.write_str("unauthenticated bulk length"),
-            Self::Malformed => f.write_str("malformed request"),
         }
     }
 }
