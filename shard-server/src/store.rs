@@ -30,6 +30,10 @@ pub trait Store: Clone + 'static {
     fn stats(&self) -> impl Future<Output = Result<Stats>>;
     /// Time since an arbitrary start.
     fn now(&self) -> Duration;
+    /// When the running task was polled, which costs nothing to know.
+    fn polled_at(&self) -> Duration {
+        self.now()
+    }
     /// Time since the Unix epoch in milliseconds, as the machine's clock has it.
     fn wall_clock_ms(&self) -> u64;
     /// The time that decides what has ended in a shard, in ms since the Unix epoch; `None` for one of another core.
@@ -83,6 +87,10 @@ impl<I: Io> Store for Core<I> {
 
     fn now(&self) -> Duration {
         self.io().now()
+    }
+
+    fn polled_at(&self) -> Duration {
+        self.io().polled_at()
     }
 
     fn wall_clock_ms(&self) -> u64 {

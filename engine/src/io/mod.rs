@@ -158,6 +158,10 @@ pub trait Io: Clone + 'static {
 
     /// Time since an arbitrary start; never goes back.
     fn now(&self) -> Duration;
+    /// When the running task was polled: the time as it was a moment ago, at most a slice, for nothing.
+    fn polled_at(&self) -> Duration {
+        self.now()
+    }
     /// Milliseconds since the Unix epoch; may jump both ways.
     fn wall_clock_ms(&self) -> u64;
     /// Completes once `duration` has passed.

@@ -26,12 +26,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::SegQueue;
 
 use super::Class;
+use super::clock::now;
 
 const CLASSES: usize = Class::ALL.len();
 
@@ -232,7 +233,7 @@ struct Inner {
     tasks: RefCell<Vec<Option<Task>>>,
     free_slots: RefCell<Vec<usize>>,
     /// When the task that runs now began to.
-    began: Cell<Instant>,
+    began: Cell<Duration>,
     /// The class of the task that runs now, or ran last.
     class: Cell<Class>,
     /// Tasks run now, so a ready one needs no waking of the runtime.
@@ -244,14 +245,6 @@ struct Inner {
 /// The tasks of one core. Clones share them.
 #[derive(Clone)]
 pub(in crate::io) struct Scheduler(Rc<Inner>);
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "time slices are measured below the seam"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
 
 impl Scheduler {
     /// A scheduler whose tasks are asked to stop after `slice`.
@@ -323,7 +316,12 @@ impl Scheduler {
 
     /// Whether the running task has had its slice.
     pub(in crate::io) fn should_yield(&self) -> bool {
-        self.0.began.get().elapsed() >= self.0.slice
+        now() - self.0.began.get() >= self.0.slice
+    }
+
+    /// When the running task was polled.
+    pub(in crate::io) fn polled_at(&self) -> Duration {
+        self.0.began.get()
     }
 
     /// Runs tasks until `main`, itself one of the foreground, is done. Then it drops the others.

@@ -54,7 +54,6 @@ pub use request::{Owned, Request};
 pub use view::View;
 
 /// What the handler of a local command sees.
-#[derive(Debug)]
 pub struct Call<'a> {
     /// The command.
     pub spec: &'static Spec,
@@ -64,8 +63,8 @@ pub struct Call<'a> {
     pub session: &'a mut Session,
     /// The process.
     pub server: &'a Server,
-    /// The time, in ms since the Unix epoch, as of when the round began; by the first key's shard where a value may end.
-    pub now_ms: u64,
+    /// Tells the time in ms since the Unix epoch, by the first key's shard: for those who set when a value ends, most need none.
+    pub clock: &'a dyn Fn() -> u64,
     /// Where an answer that needs no store is appended.
     pub out: &'a mut Vec<u8>,
 }

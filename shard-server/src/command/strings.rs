@@ -222,7 +222,9 @@ fn set_unread(call: &mut Call<'_>) -> Result<Action, Failure> {
     if options.previous || options.keep || options.condition != Condition::Always {
         return Ok(Action::Keyed);
     }
-    let until = options.time.map(|time| time.resolve(call.now_ms, call.spec.name));
+    let until = options
+        .time
+        .map(|time| time.resolve((call.clock)(), call.spec.name));
     write_one(call, 2, until.transpose()?)
 }
 
@@ -279,7 +281,7 @@ fn psetex_unread(call: &mut Call<'_>) -> Result<Action, Failure> {
 
 fn set_for_unread(call: &Call<'_>, clause: Clause) -> Result<Action, Failure> {
     let text = call.arguments.at(2);
-    let until = Time { clause, text }.resolve(call.now_ms, call.spec.name)?;
+    let until = Time { clause, text }.resolve((call.clock)(), call.spec.name)?;
     write_one(call, 3, Some(until))
 }
 

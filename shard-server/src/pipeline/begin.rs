@@ -15,6 +15,7 @@ use crate::auth::permit;
 use crate::command::table::{self, Number};
 use crate::command::{Action, Call, Failure, Keys, Owned, Request, Run, Spec, View, facts, unsupported};
 use crate::resp::reply;
+use crate::server::Server;
 use crate::store::Store;
 use crate::transaction::{self, Place};
 
@@ -122,12 +123,8 @@ impl<S: Store> Pipeline<S> {
             Run::Keyed(_) => return Ok(Action::Keyed),
             Run::Local(run) | Run::Faster(run, _) => run,
         };
-        let now_ms = match spec.run {
-            // One that may say when the value ends; without an end there are fewer arguments, and no need to know.
-            Run::Faster(..) if arguments.count() > 3 => self.time_of(self.store.shard_of(arguments.at(1))),
-            _ => self.now_ms,
-        };
-        let (session, server) = (&mut self.session, &*self.server);
+        let (session, server, store) = (&mut self.session, &*self.server, &self.store);
+        let clock = || time_of(store, server, store.shard_of(arguments.at(1)));
         let action = self.replies.write(|out| {
             let before = out.len();
             let action = run(&mut Call {
@@ -135,7 +132,7 @@ impl<S: Store> Pipeline<S> {
                 arguments,
                 session,
                 server,
-                now_ms,
+                clock: &clock,
                 out,
             });
             if action.is_err() {
@@ -147,13 +144,6 @@ impl<S: Store> Pipeline<S> {
             self.one_shard(spec, input)?;
         }
         Ok(action)
-    }
-
-    /// The time that a shard's ends are counted from: its own, or, from another core, what it last told or the machine's
-    /// where that is later.
-    fn time_of(&self, shard: u16) -> u64 {
-        let own = self.store.clock_of(shard);
-        own.unwrap_or_else(|| self.server.shard_ms(shard, self.now_ms))
     }
 
     /// Does what a handler asked for.
@@ -273,4 +263,11 @@ impl<S: Store> Pipeline<S> {
             Err(Failure::CROSS_SHARD)
         }
     }
+}
+
+/// The time that a shard's ends are counted from: its own, or, from another core, what it last told or the machine's where that
+/// is later.
+fn time_of(store: &impl Store, server: &Server, shard: u16) -> u64 {
+    let own = store.clock_of(shard);
+    own.unwrap_or_else(|| server.shard_ms(shard, store.wall_clock_ms()))
 }

@@ -125,7 +125,7 @@ impl<S: Store> Pipeline<S> {
 
     fn answer_local(&mut self, owned: &Owned, run: crate::command::Local) {
         let request = owned.request();
-        let (session, server, now_ms) = (&mut self.session, &*self.server, self.now_ms);
+        let (session, server, store) = (&mut self.session, &*self.server, &self.store);
         let done = self.replies.write(|out| {
             let before = out.len();
             let action = run(&mut Call {
@@ -133,7 +133,7 @@ impl<S: Store> Pipeline<S> {
                 arguments: request.arguments,
                 session,
                 server,
-                now_ms,
+                clock: &|| store.wall_clock_ms(),
                 out,
             });
             let done = match action {

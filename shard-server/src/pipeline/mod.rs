@@ -199,8 +199,8 @@ pub struct Pipeline<S> {
     last: Option<Number>,
     shown: Option<Number>,
     shown_queued: Option<usize>,
-    /// The time in ms since the Unix epoch when this round began.
-    now_ms: u64,
+    /// When the last round was answered: the next one did not begin before.
+    answered: Duration,
     /// The commands of a round, on their way to the counts.
     ended: Vec<(Number, bool)>,
     replies: Replies,
@@ -232,7 +232,7 @@ impl<S: Store> Pipeline<S> {
             last: None,
             shown: None,
             shown_queued: None,
-            now_ms: 0,
+            answered: Duration::ZERO,
             ended: Vec::new(),
             replies: Replies::default(),
         }
@@ -266,8 +266,7 @@ impl<S: Store> Pipeline<S> {
     pub async fn round(&mut self, input: &[u8]) -> Round {
         self.step(STEPS_A_ROUND).await;
         self.gave_way = Duration::ZERO;
-        let began = self.store.now();
-        self.now_ms = self.store.wall_clock_ms();
+        let began = self.store.polled_at().max(self.answered);
         if self.replies.has_later() {
             return self.go_on(began).await;
         }
@@ -315,6 +314,7 @@ impl<S: Store> Pipeline<S> {
         };
         let asked = self.settle().await;
         let answered = self.store.now();
+        self.answered = answered;
         let finished = last.as_ref().map(|(number, _)| *number);
         let rest = Rest {
             last,
@@ -352,6 +352,7 @@ impl<S: Store> Pipeline<S> {
             self.asked = self.replies.ask_again(MAX_OPS, most_bytes, shard_of);
             let asked = self.settle().await;
             let answered = self.store.now();
+            self.answered = answered;
             let mut finished = None;
             if let Some(rest) = self.rest.take() {
                 finished = rest.last.as_ref().map(|(number, _)| *number);
@@ -548,9 +549,7 @@ impl<S: Store> Pipeline<S> {
             commands: self.ended.len(),
         };
         SlowEntry {
-            at_ms: self
-                .now_ms
-                .saturating_add(u64::try_from(latency.as_millis()).unwrap_or(0)),
+            at_ms: self.store.wall_clock_ms(),
             latency,
             arguments: slow::first_of(input, self.server.telemetry().slow().shows_arguments()),
             commands: self.ended.len(),

@@ -196,6 +196,10 @@ impl Io for GlommioIo {
         clock::now()
     }
 
+    fn polled_at(&self) -> Duration {
+        self.0.scheduler.polled_at()
+    }
+
     fn wall_clock_ms(&self) -> u64 {
         clock::wall_clock_ms()
     }

@@ -179,6 +179,10 @@ impl Io for UringIo {
         clock::now()
     }
 
+    fn polled_at(&self) -> Duration {
+        self.0.scheduler.polled_at()
+    }
+
     fn wall_clock_ms(&self) -> u64 {
         clock::wall_clock_ms()
     }
