@@ -63,6 +63,33 @@ const fn initial_shares(class: Class) -> u32 {
     }
 }
 
+/// The classes with a ready task: a bit for each place. Nearly always there is one, and no other is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ready(u8);
+
+const _: () = assert!(CLASSES <= u8::BITS as usize);
+
+impl Ready {
+    fn with(self, place: usize) -> Self {
+        Self(self.0 | 1 << place)
+    }
+
+    fn without(self, place: usize) -> Self {
+        Self(self.0 & !(1 << place))
+    }
+
+    /// Their places, the most urgent first.
+    fn places(mut self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(move || {
+            let place = self.0.trailing_zeros() as usize;
+            (place < CLASSES).then(|| {
+                self = self.without(place);
+                place
+            })
+        })
+    }
+}
+
 /// Who runs next, decided from virtual times alone.
 struct Fairness {
     shares: [u32; CLASSES],
@@ -87,10 +114,8 @@ impl Fairness {
     }
 
     /// The ready class whose turn it is.
-    fn pick(&mut self, ready: [bool; CLASSES]) -> Option<usize> {
-        let place = (0..CLASSES)
-            .filter(|&p| ready[p])
-            .min_by_key(|&p| (self.virtual_time[p], p))?;
+    fn pick(&mut self, ready: Ready) -> Option<usize> {
+        let place = ready.places().min_by_key(|&place| self.virtual_time[place])?;
         self.floor = self.floor.max(self.virtual_time[place]);
         Some(place)
     }
@@ -230,6 +255,8 @@ struct Inner {
     outside: Arc<Outside>,
     fairness: RefCell<Fairness>,
     ready: [RefCell<VecDeque<Arc<TaskWaker>>>; CLASSES],
+    /// Those of them that are not empty.
+    ready_classes: Cell<Ready>,
     tasks: RefCell<Vec<Option<Task>>>,
     free_slots: RefCell<Vec<usize>>,
     /// When the task that runs now began to.
@@ -270,6 +297,7 @@ impl Scheduler {
             }),
             fairness: RefCell::new(Fairness::new()),
             ready: Default::default(),
+            ready_classes: Cell::default(),
             tasks: RefCell::default(),
             free_slots: RefCell::default(),
             began: Cell::new(now()),
@@ -404,6 +432,7 @@ impl Inner {
         let mut ready = self.ready[place].borrow_mut();
         if ready.is_empty() {
             self.fairness.borrow_mut().activate(place);
+            self.ready_classes.set(self.ready_classes.get().with(place));
         }
         ready.push_back(task);
         drop(ready);
@@ -443,8 +472,7 @@ impl Inner {
                 break Poll::Ready(Turn::SliceOver);
             }
             self.take_woken();
-            let ready = std::array::from_fn(|place| !self.ready[place].borrow().is_empty());
-            let Some(place) = self.fairness.borrow_mut().pick(ready) else {
+            let Some(place) = self.fairness.borrow_mut().pick(self.ready_classes.get()) else {
                 if let Outer::Left(place) = &self.outside.runtime {
                     place.register(cx.waker());
                 }
@@ -471,10 +499,13 @@ impl Inner {
 
     /// Polls the oldest ready task of a class.
     fn poll_next(&self, place: usize) {
-        let waker = self.ready[place]
-            .borrow_mut()
-            .pop_front()
-            .expect("the class was picked because it is ready");
+        let mut ready = self.ready[place].borrow_mut();
+        let waker = ready.pop_front();
+        let waker = waker.expect("the class was picked because it is ready");
+        if ready.is_empty() {
+            self.ready_classes.set(self.ready_classes.get().without(place));
+        }
+        drop(ready);
         let slot = waker.slot;
         let future = match &mut self.tasks.borrow_mut()[slot] {
             Some(task) if Arc::ptr_eq(&task.waker, &waker) => task.future.take(),
@@ -523,6 +554,7 @@ impl Inner {
             }
         }
         self.ready.iter().for_each(|ready| ready.borrow_mut().clear());
+        self.ready_classes.set(Ready::default());
         self.outside.set_over(true);
         if let Outer::Left(place) = &self.outside.runtime {
             drop(place.take());
@@ -560,8 +592,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn all_ready() -> [bool; CLASSES] {
-        [true; CLASSES]
+    fn all_ready() -> Ready {
+        ready(0..CLASSES)
+    }
+
+    fn ready(places: impl IntoIterator<Item = usize>) -> Ready {
+        places.into_iter().fold(Ready::default(), Ready::with)
     }
 
     #[test]
@@ -587,12 +623,12 @@ mod tests {
     fn a_class_that_was_idle_neither_saves_up_nor_falls_behind() {
         let mut fairness = Fairness::new();
         let compaction = place(Class::Compaction);
-        let only_compaction = std::array::from_fn(|p| p == compaction);
+        let only_compaction = ready([compaction]);
         for _ in 0..1000 {
             assert_eq!(fairness.pick(only_compaction), Some(compaction));
             fairness.charge(compaction, MS);
         }
-        let both = std::array::from_fn(|p| p == compaction || p == 0);
+        let both = ready([compaction, 0]);
         fairness.activate(0);
         // Ten to one by shares: the foreground is served at once, and compaction within eleven turns or so.
         let turns: Vec<_> = (0..100)
@@ -611,7 +647,7 @@ mod tests {
     fn a_class_given_more_shares_need_not_work_off_its_few() {
         let mut fairness = Fairness::new();
         let (flush, compaction) = (place(Class::Flush), place(Class::Compaction));
-        let both = std::array::from_fn(|p| p == flush || p == compaction);
+        let both = ready([flush, compaction]);
         fairness.set_shares(flush, 1);
         fairness.set_shares(compaction, 1000);
         assert_eq!(fairness.pick(both), Some(flush));
@@ -633,7 +669,7 @@ mod tests {
     fn on_a_tie_the_more_urgent_runs_and_without_any_nobody() {
         let mut fairness = Fairness::new();
         assert_eq!(fairness.pick(all_ready()), Some(place(Class::Foreground)));
-        assert_eq!(fairness.pick([false; CLASSES]), None);
+        assert_eq!(fairness.pick(Ready::default()), None);
     }
 
     /// Runs `main` on this thread, with a ring that has nothing to look at.
