@@ -11,10 +11,15 @@ const OWN_BUFFER_BYTES: usize = 16 * 1024;
 /// A buffer up to this capacity is kept for the next answers, in bytes.
 const KEPT_BYTES: usize = 512 * 1024;
 
+/// A list of up to so many buffers is kept for the next answers: a list that has never held more is of this length.
+const KEPT_LIST: usize = 4;
+
 /// Answers, in order.
 #[derive(Debug, Default)]
 pub struct Output {
     full: Vec<Vec<u8>>,
+    /// The list of the last send, empty, for the next one.
+    list: Vec<Vec<u8>>,
     full_bytes: usize,
     tail: Vec<u8>,
 }
@@ -58,16 +63,18 @@ impl Output {
 
     /// What waits, to be sent.
     pub fn take(&mut self) -> Vec<Vec<u8>> {
-        let mut batch = std::mem::take(&mut self.full);
-        batch.push(std::mem::take(&mut self.tail));
+        let mut batch = std::mem::replace(&mut self.full, std::mem::take(&mut self.list));
+        if !self.tail.is_empty() {
+            batch.push(std::mem::take(&mut self.tail));
+        }
         batch.retain(|bytes| !bytes.is_empty());
         self.full_bytes = 0;
         batch
     }
 
-    /// Takes buffers back after a send and keeps the largest of sensible size.
-    pub fn recycle(&mut self, batch: Vec<Vec<u8>>) {
-        for mut bytes in batch {
+    /// Takes buffers back after a send and keeps the largest of sensible size, and their list if it is short.
+    pub fn recycle(&mut self, mut batch: Vec<Vec<u8>>) {
+        for mut bytes in batch.drain(..) {
             if bytes.capacity() <= KEPT_BYTES
                 && bytes.capacity() > self.tail.capacity()
                 && self.tail.is_empty()
@@ -75,6 +82,9 @@ impl Output {
                 bytes.clear();
                 self.tail = bytes;
             }
+        }
+        if batch.capacity() <= KEPT_LIST {
+            self.list = batch;
         }
     }
 }
