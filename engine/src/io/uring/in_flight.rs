@@ -120,9 +120,13 @@ impl InFlight {
         Ok((this, door, ability))
     }
 
-    /// Puts an operation of a task of `class` into a slot, and queues its entry unless it must wait.
-    pub(super) fn begin(&mut self, operation: Operation, awaited: bool, class: Class) -> Key {
-        let class = operation.loads_device().then_some(class);
+    /// Puts an operation into a slot, and queues its entry unless it must wait. One that loads the device is of a `class`.
+    pub(super) fn begin(&mut self, operation: Operation, awaited: bool, class: Option<Class>) -> Key {
+        assert_eq!(
+            operation.loads_device(),
+            class.is_some(),
+            "the class is whose room it takes"
+        );
         let bytes = operation.bytes();
         let key = self.slots.insert(operation, awaited, class);
         let goes = match class {
@@ -247,7 +251,7 @@ impl InFlight {
     pub(super) fn cancel(&mut self, key: Key) {
         if self.slots.is_under_way(key) {
             // A cancellation asks nothing of the device, so it is of no class.
-            self.begin(Operation::Cancel(key.user_data()), false, Class::Foreground);
+            self.begin(Operation::Cancel(key.user_data()), false, None);
         }
     }
 

@@ -112,23 +112,30 @@ impl Message {
         })
     }
 
+    /// What the next entry names where that is of one buffer, as it nearly always is.
+    fn of_one(&self) -> Option<&[u8]> {
+        let [buffer] = self.batch.get(self.next..)? else {
+            return None;
+        };
+        let left = &buffer[self.offset..];
+        Some(&left[..left.len().min(ENTRY_BYTES)])
+    }
+
     /// Bytes that the next entry names.
     pub(super) fn entry_bytes(&self) -> usize {
-        self.left().map(<[u8]>::len).sum()
+        let one = self.of_one().map(<[u8]>::len);
+        one.unwrap_or_else(|| self.left().map(<[u8]>::len).sum())
     }
 
     /// The kernel's entry that sends what is left.
     pub(super) fn entry(&mut self, fd: Fd) -> Entry {
-        let mut left = self.left();
-        let (first, second) = (left.next().unwrap_or_default(), left.next());
-        let Some(second) = second else {
-            let bytes = u32::try_from(first.len()).expect("an entry names few bytes");
-            return opcode::Send::new(fd, first.as_ptr(), bytes)
+        if let Some(one) = self.of_one() {
+            let bytes = u32::try_from(one.len()).expect("an entry names few bytes");
+            return opcode::Send::new(fd, one.as_ptr(), bytes)
                 .flags(SEND_FLAGS)
                 .build();
-        };
-        let all = [first, second].into_iter().chain(left);
-        let vectors = all.map(|buffer| libc::iovec {
+        }
+        let vectors = self.left().map(|buffer| libc::iovec {
             iov_base: buffer.as_ptr().cast_mut().cast(),
             iov_len: buffer.len(),
         });

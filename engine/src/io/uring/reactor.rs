@@ -114,7 +114,7 @@ impl Reactor {
     }
 
     fn begin(&self, operation: Operation, awaited: bool) -> Key {
-        let class = scheduler::running_class();
+        let class = operation.loads_device().then(scheduler::running_class);
         self.in_flight.borrow_mut().begin(operation, awaited, class)
     }
 
