@@ -3,7 +3,9 @@
 //! What a parser of the protocol would do wrong here: start over at each attempt, so that a request arriving in many pieces
 //! costs the square of its length; recurse into nested arrays, so that `*1\r\n*1\r\n…` exhausts the stack; take any length
 //! it is told. The guard walks the length prefixes once, remembers where it stopped, refuses what Redis refuses with the
-//! same words, and releases a request only when its last byte is there. It allocates nothing (R17).
+//! same words, and releases a request only when its last byte is there. It keeps nothing of one that is not (R17): the
+//! places of arguments are kept as their lengths are read where the whole request is there at first sight, which it nearly
+//! always is, and read once more at the end where it came in pieces.
 //!
 //! ```text
 //! request := '*' count CRLF ('$' length CRLF byte{length} CRLF){count}    an array of bulk strings
@@ -15,6 +17,9 @@ use super::{
     number::{parse_i64, short_line},
 };
 use crate::config::Limits;
+
+/// Where an argument begins and ends, from the start of its request.
+pub type Place = (usize, usize);
 
 /// How long a request may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,12 +117,18 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The request at the start of `input`, `None` while it is not all there. Between two calls `input` may only grow,
-    /// until a request was returned and its bytes were taken off the front.
+    /// The request at the start of `input`, `None` while it is not all there; the places of an array's arguments go into
+    /// `places`, which is empty. Between two calls `input` may only grow, until a request was returned and its bytes were
+    /// taken off the front.
     ///
     /// # Errors
     /// The input is not a request; it stays unreadable.
-    pub fn next(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
+    pub fn next(
+        &mut self,
+        input: &[u8],
+        bounds: &Bounds,
+        places: &mut Vec<Place>,
+    ) -> Result<Option<Frame>, ProtocolError> {
         assert!(
             self.at <= input.len() || self.arguments.is_some(),
             "the input only grows"
@@ -126,7 +137,17 @@ impl Guard {
             return Ok(None);
         };
         let frame = if first == b'*' {
-            self.array(input, bounds)?
+            let at_once = self.arguments.is_none();
+            let frame = self.array(input, bounds, places)?;
+            match frame {
+                None => places.clear(),
+                Some(Frame::Array { arguments, bytes }) if !at_once => {
+                    places.clear();
+                    read_again(&input[..bytes], arguments, places);
+                }
+                Some(_) => {}
+            }
+            frame
         } else {
             self.inline(input, bounds)?
         };
@@ -140,7 +161,12 @@ impl Guard {
         Ok(frame)
     }
 
-    fn array(&mut self, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
+    fn array(
+        &mut self,
+        input: &[u8],
+        bounds: &Bounds,
+        places: &mut Vec<Place>,
+    ) -> Result<Option<Frame>, ProtocolError> {
         let arguments = match self.arguments {
             Some(arguments) => arguments,
             None => match self.number(
@@ -180,7 +206,9 @@ impl Guard {
                     false => ProtocolError::BulkLength,
                 });
             }
-            // `at` may now lie beyond what has arrived: the next look waits until the input has grown so far.
+            places.push((self.at, self.at + length));
+            // `at` may now lie beyond what has arrived: the next look waits until the input has grown so far. The two bytes
+            // behind an argument are passed over, whatever they are, as Redis does.
             self.at += length + 2;
             self.searched = self.at;
             self.left -= 1;
@@ -251,6 +279,18 @@ impl Guard {
     }
 }
 
+/// The places of the arguments of a request that was read in pieces.
+fn read_again(request: &[u8], arguments: usize, places: &mut Vec<Place>) {
+    let line_at = |at| short_line(request, at).expect("it was read before, and no other length is taken");
+    let (_, mut at) = line_at(0);
+    for _ in 0..arguments {
+        let (length, from) = line_at(at);
+        places.push((from, from + length));
+        at = from + length + 2;
+    }
+    assert_eq!(at, request.len(), "the same lengths");
+}
+
 fn find(input: &[u8], from: usize, byte: u8) -> Option<usize> {
     input[from..].iter().position(|&b| b == byte).map(|at| at + from)
 }
@@ -260,9 +300,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The places that it finds are those that the frame says.
+    fn next(guard: &mut Guard, input: &[u8], bounds: &Bounds) -> Result<Option<Frame>, ProtocolError> {
+        let mut places = Vec::new();
+        let found = guard.next(input, bounds, &mut places);
+        let count = match found {
+            Ok(Some(Frame::Array { arguments, .. })) => arguments,
+            Ok(_) => 0,
+            Err(_) => places.len(),
+        };
+        assert_eq!(places.len(), count, "of a request that is there, and of no other");
+        found
+    }
+
     /// Feeds `input` in one piece.
     fn whole(input: &[u8]) -> Result<Option<Frame>, ProtocolError> {
-        Guard::default().next(input, &Bounds::default())
+        next(&mut Guard::default(), input, &Bounds::default())
     }
 
     #[test]
@@ -271,7 +324,7 @@ mod tests {
         let mut guard = Guard::default();
         for cut in 0..request.len() {
             assert_eq!(
-                guard.next(&request[..cut], &Bounds::default()),
+                next(&mut guard, &request[..cut], &Bounds::default()),
                 Ok(None),
                 "cut at {cut}"
             );
@@ -280,9 +333,9 @@ mod tests {
             arguments: 2,
             bytes: request.len(),
         };
-        assert_eq!(guard.next(request, &Bounds::default()), Ok(Some(frame)));
+        assert_eq!(next(&mut guard, request, &Bounds::default()), Ok(Some(frame)));
         assert_eq!(
-            guard.next(request, &Bounds::default()),
+            next(&mut guard, request, &Bounds::default()),
             Ok(Some(frame)),
             "it starts afresh"
         );
@@ -345,11 +398,11 @@ mod tests {
     fn r17_a_declared_length_is_only_waited_for() {
         let mut guard = Guard::default();
         assert_eq!(
-            guard.next(b"*65536\r\n$67108864\r\n", &Bounds::default()),
+            next(&mut guard, b"*65536\r\n$67108864\r\n", &Bounds::default()),
             Ok(None)
         );
         assert_eq!(
-            guard.next(b"*65536\r\n$67108864\r\nx", &Bounds::default()),
+            next(&mut guard, b"*65536\r\n$67108864\r\nx", &Bounds::default()),
             Ok(None)
         );
     }
@@ -369,7 +422,11 @@ mod tests {
     #[test]
     fn who_has_not_said_who_they_are_is_held_to_narrow_bounds_by_declared_lengths_alone() {
         let bounds = Bounds::of(&Limits::default(), false);
-        let refused = |input: &[u8]| Guard::default().next(input, &bounds).unwrap_err().to_string();
+        let refused = |input: &[u8]| {
+            next(&mut Guard::default(), input, &bounds)
+                .unwrap_err()
+                .to_string()
+        };
         assert_eq!(
             refused(b"*11\r\n"),
             "Protocol error: unauthenticated multibulk length"
@@ -378,7 +435,10 @@ mod tests {
             refused(b"*2\r\n$4\r\nAUTH\r\n$16385\r\n"),
             "Protocol error: unauthenticated bulk length"
         );
-        assert_eq!(Guard::default().next(b"*10\r\n$16384\r\n", &bounds), Ok(None));
+        assert_eq!(
+            next(&mut Guard::default(), b"*10\r\n$16384\r\n", &bounds),
+            Ok(None)
+        );
         let wide = Limits {
             arguments_of_keys: usize::MAX,
             command_bytes: usize::MAX,
@@ -400,12 +460,12 @@ mod tests {
             let mut guard = Guard::default();
             let mut early = None;
             for cut in cuts {
-                match guard.next(&input[..cut], &Bounds::default()) {
+                match next(&mut guard, &input[..cut], &Bounds::default()) {
                     Ok(None) => {}
                     other => { early = Some(other); break; }
                 }
             }
-            let in_pieces = match early { Some(result) => result, None => guard.next(&input, &Bounds::default()) };
+            let in_pieces = match early { Some(result) => result, None => next(&mut guard, &input, &Bounds::default()) };
             prop_assert_eq!(in_pieces, whole(&input));
         }
     }

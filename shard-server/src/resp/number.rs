@@ -34,6 +34,15 @@ const SHORT_DIGITS: usize = 9;
 /// there to its end, not negative, of at most [`SHORT_DIGITS`] digits. Where it is one, [`parse_i64`] would read the same.
 pub fn short_line(input: &[u8], at: usize) -> Option<(usize, usize)> {
     let text = input.get(at + 1..)?;
+    let digit = |byte: u8| usize::from(byte - b'0');
+    // Names of commands, keys and most counts have lengths of one or two.
+    match *text {
+        [one @ b'0'..=b'9', b'\r', b'\n', ..] => return Some((digit(one), at + 4)),
+        [ten @ b'1'..=b'9', one @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            return Some((10 * digit(ten) + digit(one), at + 5));
+        }
+        _ => {}
+    }
     let mut number = 0;
     for (place, &byte) in text.iter().take(SHORT_DIGITS + 1).enumerate() {
         if byte == b'\r' {
@@ -44,7 +53,7 @@ pub fn short_line(input: &[u8], at: usize) -> Option<(usize, usize)> {
         if !byte.is_ascii_digit() {
             return None;
         }
-        number = number * 10 + usize::from(byte - b'0');
+        number = number * 10 + digit(byte);
     }
     None
 }

@@ -1,17 +1,16 @@
 //! The arguments of one request, as places in the input.
 //!
-//! [`Reader::next`] asks the guard whether a request is there, and keeps the places of its arguments; [`Reader::arguments`]
-//! lends them. Nothing is copied but the words of an inline command, whose escapes have to be undone. The scratch of a
-//! request of many arguments is given back once the request is done.
+//! [`Reader::next`] asks the guard whether a request is there and where its arguments are, and keeps the places;
+//! [`Reader::arguments`] lends them. Nothing is copied but the words of an inline command, whose escapes have to be undone.
+//! The scratch of a request of many arguments is given back once the request is done.
 //!
-//! The lengths of a released request are read once more, for a request that arrives in pieces must not keep a place for
-//! each argument it announces (R17). To have a library's parser (`redis_protocol`) do it took 1,280 of the 8,100
-//! instructions of a GET, most of them for replies and types that no request has; it is the judge in the tests instead.
+//! The guard has to read every length anyway. To have a library's parser (`redis_protocol`) split the request behind it took
+//! 1,280 of the 8,100 instructions of a GET, most of them for replies and types that no request has; it is the judge in the
+//! tests instead.
 
 use super::ProtocolError;
 use super::guard::{Bounds, Frame, Guard};
 use super::inline;
-use super::number::short_line;
 
 /// Scratch kept from one request to the next, in arguments and in bytes of inline words.
 const SCRATCH_KEPT: usize = 1024;
@@ -97,8 +96,12 @@ impl Reader {
         self.ranges.shrink_to(SCRATCH_KEPT);
         self.words.clear();
         self.words.shrink_to(SCRATCH_KEPT);
-        match self.guard.next(input, &self.bounds)? {
-            None => Ok(Found::Partial),
+        match self.guard.next(input, &self.bounds, &mut self.ranges)? {
+            None => {
+                // It may be long in coming.
+                self.ranges.shrink_to(SCRATCH_KEPT);
+                Ok(Found::Partial)
+            }
             Some(Frame::Nothing { bytes }) => Ok(Found::Nothing { bytes }),
             Some(Frame::Inline { line, bytes }) => {
                 self.inline = true;
@@ -110,26 +113,11 @@ impl Reader {
                     Ok(Found::Request { bytes })
                 }
             }
-            Some(Frame::Array { arguments, bytes }) => {
+            Some(Frame::Array { bytes, .. }) => {
                 self.inline = false;
-                self.split_array(&input[..bytes], arguments);
                 Ok(Found::Request { bytes })
             }
         }
-    }
-
-    /// Behind an argument two bytes are passed over, whatever they are, as Redis does.
-    fn split_array(&mut self, request: &[u8], arguments: usize) {
-        let line_at =
-            |at| short_line(request, at).expect("the guard has read the same line, and takes no other");
-        let (_, mut at) = line_at(0);
-        for _ in 0..arguments {
-            let (length, from) = line_at(at);
-            let to = from + length;
-            at = to + 2;
-            self.ranges.push((from, to));
-        }
-        assert_eq!(at, request.len(), "the guard read the same lengths");
     }
 
     /// The arguments of the request that was found at the start of `input`.
