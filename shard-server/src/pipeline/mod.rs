@@ -264,7 +264,9 @@ impl<S: Store> Pipeline<S> {
     /// them has reached its durability. Between two rounds the consumed bytes are taken off the front of `input`;
     /// otherwise it only grows. With [`FLUSH_BYTES`] or more in the output a round does nothing: send them first.
     pub async fn round(&mut self, input: &[u8]) -> Round {
-        self.step(STEPS_A_ROUND).await;
+        if self.slice_is_over(STEPS_A_ROUND) {
+            self.give_way().await;
+        }
         self.gave_way = Duration::ZERO;
         let began = self.store.polled_at().max(self.answered);
         if self.replies.has_later() {
@@ -273,7 +275,9 @@ impl<S: Store> Pipeline<S> {
         let (mut consumed, mut last) = (0, None);
         self.reader.bounds = Bounds::of(self.server.limits(), self.session.authenticated);
         let ended = loop {
-            self.step(1).await;
+            if self.slice_is_over(1) {
+                self.give_way().await;
+            }
             let full = self.commands >= MAX_COMMANDS || consumed >= MAX_REQUEST_BYTES;
             if full || self.asked.len() >= self.ops_limit || self.replies.bytes() >= FLUSH_BYTES {
                 break Ended::Full;
@@ -312,17 +316,22 @@ impl<S: Store> Pipeline<S> {
                 }
             }
         };
-        let asked = self.settle().await;
+        let asked = if self.asked.is_empty() {
+            self.none_asked()
+        } else {
+            self.settle().await
+        };
         let answered = self.store.now();
         self.answered = answered;
         let finished = last.as_ref().map(|(number, _)| *number);
-        let rest = Rest {
-            last,
-            closing: ended == Ended::Closing,
-        };
-        let ended = match self.wind_up(rest).await {
-            Ended::Starved => ended,
-            other => other,
+        let closing = ended == Ended::Closing;
+        let ended = if closing || last.is_some() || self.replies.has_later() {
+            match self.wind_up(Rest { last, closing }).await {
+                Ended::Starved => ended,
+                other => other,
+            }
+        } else {
+            ended
         };
         let (finished, ended_at) = self.finished_at(finished, answered);
         self.report(input, asked, finished, ended_at.saturating_sub(began));
@@ -384,12 +393,14 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    /// Takes so many steps; after [`STEPS_A_SLICE`] of them the core may do what is more urgent.
-    async fn step(&mut self, steps: usize) {
+    /// Takes so many steps. Whether they are [`STEPS_A_SLICE`] now, and [`Pipeline::give_way`] is to follow.
+    fn slice_is_over(&mut self, steps: usize) -> bool {
         self.steps += steps;
-        if self.steps < STEPS_A_SLICE {
-            return;
-        }
+        self.steps >= STEPS_A_SLICE
+    }
+
+    /// Lets the core do what is more urgent, if there is anything.
+    async fn give_way(&mut self) {
         self.steps = 0;
         if self.store.should_yield() {
             let began = self.store.now();
@@ -398,16 +409,16 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
+    /// What a round asked that had everything at hand.
+    fn none_asked(&self) -> cause::Asked {
+        let of_those_asked = (self.writes, self.owed, self.firm);
+        assert_eq!(of_those_asked, (0, 0, 0), "they are counted as they are asked");
+        cause::Asked::default()
+    }
+
     /// Sends the round's requests to the store and makes its answers of their outcomes. Returns what they were, and took.
     async fn settle(&mut self) -> cause::Asked {
-        if self.asked.is_empty() {
-            assert_eq!(
-                (self.writes, self.owed, self.firm),
-                (0, 0, 0),
-                "they are of those asked"
-            );
-            return cause::Asked::default();
-        }
+        assert!(!self.asked.is_empty(), "there is something to ask for");
         let before = self.replies.output.bytes();
         let asked = std::mem::take(&mut self.asked);
         self.firm_up_to = 0;
