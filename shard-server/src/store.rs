@@ -30,7 +30,7 @@ pub trait Store: Clone + 'static {
     fn stats(&self) -> impl Future<Output = Result<Stats>>;
     /// Time since an arbitrary start.
     fn now(&self) -> Duration;
-    /// When the running task was polled, which costs nothing to know.
+    /// When the running task was polled, which the core remembers.
     fn polled_at(&self) -> Duration {
         self.now()
     }

@@ -12,10 +12,18 @@ use rustix::time::{ClockId, clock_gettime};
 /// what a difference of two [`Instant`](std::time::Instant)s takes.
 pub(in crate::io) fn now() -> Duration {
     static START_S: OnceLock<u64> = OnceLock::new();
+    // Before the time is read: another thread may come in between and be the first.
+    let start_s = *START_S.get_or_init(|| monotonic().0);
+    let (seconds, nanos) = monotonic();
+    Duration::new(seconds - start_s, nanos)
+}
+
+/// The machine's monotonic clock: seconds, and nanoseconds below one.
+#[expect(clippy::disallowed_methods, reason = "this is the seam's clock")]
+fn monotonic() -> (u64, u32) {
     let time = clock_gettime(ClockId::Monotonic);
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    let nanos = u32::try_from(nanos).expect("less than a second");
-    Duration::new(seconds - *START_S.get_or_init(|| seconds), nanos)
+    let nanos = u32::try_from(time.tv_nsec).expect("less than a second");
+    (time.tv_sec.unsigned_abs(), nanos)
 }
 
 /// Milliseconds since the Unix epoch; may jump both ways.

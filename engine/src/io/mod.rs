@@ -158,7 +158,7 @@ pub trait Io: Clone + 'static {
 
     /// Time since an arbitrary start; never goes back.
     fn now(&self) -> Duration;
-    /// When the running task was polled: the time as it was a moment ago, at most a slice, for nothing.
+    /// When the running task was polled: the time as it was a moment ago, for no more than it takes to remember it.
     fn polled_at(&self) -> Duration {
         self.now()
     }

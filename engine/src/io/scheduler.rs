@@ -344,7 +344,7 @@ impl Scheduler {
 
     /// Whether the running task has had its slice.
     pub(in crate::io) fn should_yield(&self) -> bool {
-        now() - self.0.began.get() >= self.0.slice
+        now().saturating_sub(self.0.began.get()) >= self.0.slice
     }
 
     /// When the running task was polled.
@@ -468,7 +468,7 @@ impl Inner {
             if ended.get() {
                 break Poll::Ready(Turn::Ended);
             }
-            if time - start >= self.slice {
+            if time.saturating_sub(start) >= self.slice {
                 break Poll::Ready(Turn::SliceOver);
             }
             self.take_woken();
@@ -490,7 +490,9 @@ impl Inner {
             self.class.set(Class::ALL[place]);
             self.poll_next(place);
             let after = now();
-            self.fairness.borrow_mut().charge(place, after - time);
+            self.fairness
+                .borrow_mut()
+                .charge(place, after.saturating_sub(time));
             time = after;
         };
         self.running.set(false);

@@ -140,6 +140,15 @@ pub async fn timers<I: Io>(io: I) {
         assert!(now >= last, "the clock never goes back");
         last = now;
     }
+    let before = io.now();
+    io.yield_now().await;
+    let (polled, now) = (io.polled_at(), io.now());
+    assert!(
+        before <= polled && polled <= now,
+        "{before:?}, {polled:?}, {now:?}"
+    );
+    io.sleep(Duration::from_millis(1)).await;
+    assert!(io.polled_at() > now, "a task is polled anew after each wait");
     assert!(
         io.wall_clock_ms() > 1_600_000_000_000,
         "the wall clock counts from 1970"
