@@ -112,13 +112,11 @@ impl Message {
         })
     }
 
-    /// What the next entry names where that is of one buffer, as it nearly always is.
+    /// What the next entry names where that is of one buffer, as it nearly always is: the last, or as long as an entry may be.
     fn of_one(&self) -> Option<&[u8]> {
-        let [buffer] = self.batch.get(self.next..)? else {
-            return None;
-        };
-        let left = &buffer[self.offset..];
-        Some(&left[..left.len().min(ENTRY_BYTES)])
+        let left = &self.batch.get(self.next)?[self.offset..];
+        let alone = self.next + 1 == self.batch.len() || left.len() >= ENTRY_BYTES;
+        alone.then(|| &left[..left.len().min(ENTRY_BYTES)])
     }
 
     /// Bytes that the next entry names.
@@ -213,6 +211,10 @@ mod tests {
             while !message.is_sent() {
                 let left: Vec<u8> = message.left().flatten().copied().collect();
                 prop_assert!(!left.is_empty(), "there is something to send as long as it is not sent");
+                prop_assert_eq!(message.entry_bytes(), left.len());
+                if let Some(one) = message.of_one() {
+                    prop_assert_eq!(one, left.as_slice());
+                }
                 let step = steps.next().expect("it cycles").min(left.len());
                 sent.extend_from_slice(&left[..step]);
                 message.advance(step);
