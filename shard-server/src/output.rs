@@ -11,15 +11,13 @@ const OWN_BUFFER_BYTES: usize = 16 * 1024;
 /// A buffer up to this capacity is kept for the next answers, in bytes.
 const KEPT_BYTES: usize = 512 * 1024;
 
-/// A list of up to so many buffers is kept for the next answers: a list that has never held more is of this length.
+/// A list of up to so many buffers is kept for the next answers: one that has never held more is of this length.
 const KEPT_LIST: usize = 4;
 
 /// Answers, in order.
 #[derive(Debug, Default)]
 pub struct Output {
     full: Vec<Vec<u8>>,
-    /// The list of the last send, empty, for the next one.
-    list: Vec<Vec<u8>>,
     full_bytes: usize,
     tail: Vec<u8>,
 }
@@ -63,7 +61,7 @@ impl Output {
 
     /// What waits, to be sent.
     pub fn take(&mut self) -> Vec<Vec<u8>> {
-        let mut batch = std::mem::replace(&mut self.full, std::mem::take(&mut self.list));
+        let mut batch = std::mem::take(&mut self.full);
         if !self.tail.is_empty() {
             batch.push(std::mem::take(&mut self.tail));
         }
@@ -83,8 +81,8 @@ impl Output {
                 self.tail = bytes;
             }
         }
-        if batch.capacity() <= KEPT_LIST {
-            self.list = batch;
+        if self.full.is_empty() && batch.capacity() <= KEPT_LIST {
+            self.full = batch;
         }
     }
 }
@@ -115,5 +113,28 @@ mod tests {
         output.recycle(batch);
         assert_eq!(output.bytes(), 0, "a kept buffer is empty");
         assert!(output.tail().capacity() >= OWN_BUFFER_BYTES);
+    }
+
+    #[test]
+    fn a_short_list_is_kept_from_one_send_to_the_next_and_a_long_one_is_not() {
+        let mut output = Output::default();
+        let mut sent = |bytes: usize| {
+            output.tail().extend(vec![1; bytes]);
+            for _ in 0..bytes / OWN_BUFFER_BYTES {
+                output.push(vec![2; OWN_BUFFER_BYTES]);
+            }
+            let batch = output.take();
+            let (list, buffers) = (batch.as_ptr(), batch.len());
+            output.recycle(batch);
+            assert_eq!(output.bytes(), 0);
+            (list, buffers, output.full.capacity())
+        };
+        let (list, ..) = sent(1);
+        assert_eq!(sent(1).0, list, "it is the same");
+        let (_, buffers, kept) = sent(10 * OWN_BUFFER_BYTES);
+        assert!(
+            buffers > KEPT_LIST && kept <= KEPT_LIST,
+            "{buffers} buffers, {kept} kept"
+        );
     }
 }
