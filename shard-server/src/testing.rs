@@ -96,6 +96,7 @@ struct Inner {
     batches: RefCell<Vec<usize>>,
     fail_with: Cell<Option<ErrorKind>>,
     slept: Cell<Duration>,
+    polled_at: Cell<Option<Duration>>,
     yields: Cell<usize>,
     reads_last: Cell<bool>,
     random: Cell<u64>,
@@ -139,6 +140,11 @@ impl MemoryStore {
     /// Every request from now on fails so.
     pub(crate) fn fail_with(&self, kind: ErrorKind) {
         self.0.fail_with.set(Some(kind));
+    }
+
+    /// Every task counts as polled now from now on, however long it runs.
+    pub(crate) fn is_polled_once(&self) {
+        self.0.polled_at.set(Some(self.now()));
     }
 
     /// Writers of the shard that is resident here are held back for this reason from now on.
@@ -335,6 +341,10 @@ impl Store for MemoryStore {
 
     fn now(&self) -> Duration {
         Duration::from_secs(1) + self.0.slept.get()
+    }
+
+    fn polled_at(&self) -> Duration {
+        self.0.polled_at.get().unwrap_or_else(|| self.now())
     }
 
     fn clock_of(&self, shard: u16) -> Option<u64> {

@@ -63,7 +63,8 @@ pub struct Call<'a> {
     pub session: &'a mut Session,
     /// The process.
     pub server: &'a Server,
-    /// Tells the time in ms since the Unix epoch, by the first key's shard: for those who set when a value ends, most need none.
+    /// Tells the time in ms since the Unix epoch, for those who set when a value ends: by the shard of the first argument behind
+    /// the name, which is a key then.
     pub clock: &'a dyn Fn() -> u64,
     /// Where an answer that needs no store is appended.
     pub out: &'a mut Vec<u8>,

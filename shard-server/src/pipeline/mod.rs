@@ -30,6 +30,7 @@ mod keys;
 mod replies;
 mod room;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,6 +150,24 @@ enum Last {
     Exec,
 }
 
+/// Why no more commands are taken in a round, what was taken of the last one, and what is done behind them.
+struct End {
+    ended: Ended,
+    bytes: usize,
+    last: Option<(Number, Last)>,
+}
+
+impl End {
+    /// With nothing to be done behind them.
+    fn of(ended: Ended, bytes: usize) -> ControlFlow<Self, usize> {
+        ControlFlow::Break(Self {
+            ended,
+            bytes,
+            last: None,
+        })
+    }
+}
+
 /// What is left to be done once the reads that were put off are answered.
 struct Rest {
     last: Option<(Number, Last)>,
@@ -199,8 +218,9 @@ pub struct Pipeline<S> {
     last: Option<Number>,
     shown: Option<Number>,
     shown_queued: Option<usize>,
-    /// When the last round was answered: the next one did not begin before.
-    answered: Duration,
+    /// When the last round ended: the next one did not begin before. Where its answers were sent without a wait, that is counted
+    /// as the next one's.
+    ended_at: Duration,
     /// The commands of a round, on their way to the counts.
     ended: Vec<(Number, bool)>,
     replies: Replies,
@@ -232,7 +252,7 @@ impl<S: Store> Pipeline<S> {
             last: None,
             shown: None,
             shown_queued: None,
-            answered: Duration::ZERO,
+            ended_at: Duration::ZERO,
             ended: Vec::new(),
             replies: Replies::default(),
         }
@@ -268,7 +288,7 @@ impl<S: Store> Pipeline<S> {
             self.give_way().await;
         }
         self.gave_way = Duration::ZERO;
-        let began = self.store.polled_at().max(self.answered);
+        let began = self.store.polled_at().max(self.ended_at);
         if self.replies.has_later() {
             return self.go_on(began).await;
         }
@@ -282,37 +302,12 @@ impl<S: Store> Pipeline<S> {
             if full || self.asked.len() >= self.ops_limit || self.replies.bytes() >= FLUSH_BYTES {
                 break Ended::Full;
             }
-            if self.running.is_some() {
-                match self.next_key(&input[consumed..]) {
-                    Some(bytes) => consumed += bytes,
-                    None => break Ended::Full,
-                }
-                continue;
-            }
-            let bytes = match self.reader.next(&input[consumed..]) {
-                Ok(Found::Partial) => break Ended::Starved,
-                Ok(Found::Nothing { bytes }) => {
-                    consumed += bytes;
-                    continue;
-                }
-                Ok(Found::Request { bytes }) => bytes,
-                Err(error) => {
-                    self.replies.reject(&error.into());
-                    break Ended::Closing;
-                }
-            };
-            match self.begin(&input[consumed..], bytes) {
-                Step::Running => {}
-                Step::Wait => break Ended::Full,
-                Step::Next => consumed += bytes,
-                Step::Close => {
-                    consumed += bytes;
-                    break Ended::Closing;
-                }
-                Step::Last(number, asked) => {
-                    consumed += bytes;
-                    last = Some((number, asked));
-                    break Ended::Full;
+            match self.take(&input[consumed..]) {
+                ControlFlow::Continue(bytes) => consumed += bytes,
+                ControlFlow::Break(end) => {
+                    consumed += end.bytes;
+                    last = end.last;
+                    break end.ended;
                 }
             }
         };
@@ -322,7 +317,6 @@ impl<S: Store> Pipeline<S> {
             self.settle().await
         };
         let answered = self.store.now();
-        self.answered = answered;
         let finished = last.as_ref().map(|(number, _)| *number);
         let closing = ended == Ended::Closing;
         let ended = if closing || last.is_some() || self.replies.has_later() {
@@ -334,8 +328,40 @@ impl<S: Store> Pipeline<S> {
             ended
         };
         let (finished, ended_at) = self.finished_at(finished, answered);
+        self.ended_at = ended_at;
         self.report(input, asked, finished, ended_at.saturating_sub(began));
         Round { consumed, ended }
+    }
+
+    /// Takes the next command off the start of `input`, or the next key of the one under way, and tells how many bytes are done
+    /// with; or why the round ends.
+    fn take(&mut self, input: &[u8]) -> ControlFlow<End, usize> {
+        if self.running.is_some() {
+            return match self.next_key(input) {
+                Some(bytes) => ControlFlow::Continue(bytes),
+                None => End::of(Ended::Full, 0),
+            };
+        }
+        let bytes = match self.reader.next(input) {
+            Ok(Found::Partial) => return End::of(Ended::Starved, 0),
+            Ok(Found::Nothing { bytes }) => return ControlFlow::Continue(bytes),
+            Ok(Found::Request { bytes }) => bytes,
+            Err(error) => {
+                self.replies.reject(&error.into());
+                return End::of(Ended::Closing, 0);
+            }
+        };
+        match self.begin(input, bytes) {
+            Step::Running => ControlFlow::Continue(0),
+            Step::Next => ControlFlow::Continue(bytes),
+            Step::Wait => End::of(Ended::Full, 0),
+            Step::Close => End::of(Ended::Closing, bytes),
+            Step::Last(number, asked) => ControlFlow::Break(End {
+                ended: Ended::Full,
+                bytes,
+                last: Some((number, asked)),
+            }),
+        }
     }
 
     /// The command that ran behind all others, with what it took, and when the round ended; the clock is read only where one
@@ -361,7 +387,6 @@ impl<S: Store> Pipeline<S> {
             self.asked = self.replies.ask_again(MAX_OPS, most_bytes, shard_of);
             let asked = self.settle().await;
             let answered = self.store.now();
-            self.answered = answered;
             let mut finished = None;
             if let Some(rest) = self.rest.take() {
                 finished = rest.last.as_ref().map(|(number, _)| *number);
@@ -370,6 +395,7 @@ impl<S: Store> Pipeline<S> {
                 }
             }
             let (finished, ended_at) = self.finished_at(finished, answered);
+            self.ended_at = ended_at;
             self.report(&[], asked, finished, ended_at.saturating_sub(began));
         }
         Round { consumed: 0, ended }

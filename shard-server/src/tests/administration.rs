@@ -335,6 +335,19 @@ fn a_slow_round_says_what_its_time_went_into() {
     assert!(!told.contains("behind all"), "{told}");
 }
 
+/// A round began when its task was polled, or when the round before was answered: what ran behind that round's answers was
+/// counted as this one's too.
+#[test]
+fn what_ran_behind_a_round_is_no_part_of_the_next() {
+    let (store, server) = (MemoryStore::default(), Arc::new(server()));
+    store.is_polled_once();
+    let script = Script::new([b"DEBUG SLEEP 0.02\r\nGET b\r\nDEBUG SLEEP 0.02\r\nGET b\r\n".to_vec()]);
+    talk_to(&server, &store, script.clone());
+    let slow = server.telemetry().slow().latest(9);
+    let causes: Vec<&str> = slow.iter().map(|logged| logged.entry.cause.as_str()).collect();
+    assert_eq!(causes, ["debug, behind all before it (20000 us)"; 2]);
+}
+
 #[test]
 fn command_tells_keys_and_filters() {
     dialogue(&[
