@@ -63,7 +63,7 @@ use beside::Background;
 use groups::Groups;
 use latencies::{Latencies, Row, table};
 use messages::Meanwhile;
-use raw::Meanwhile::{Looks, Sleeps};
+use raw::Meanwhile::{Computes as RingComputes, Looks, Sleeps};
 use raw_writes::Table;
 use rings::By;
 use store::Store;
@@ -236,6 +236,9 @@ impl Run {
                     ("plain ring alone", &|| raw::reads(&path, 1, 0, Sleeps, length)),
                     ("plain ring that never sleeps", &|| {
                         raw::reads(&path, 1, 0, Looks, length)
+                    }),
+                    ("plain ring that computes", &|| {
+                        raw::reads(&path, 1, 0, RingComputes, length)
                     }),
                     ("plain ring beside 4 long reads", &|| {
                         raw::reads(&path, 1, beside::AT_DEVICE, Sleeps, length)

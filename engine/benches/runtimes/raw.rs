@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use corelane::io::cores::StartOptions;
 use io_uring::{IoUring, opcode, types};
 
 use crate::FILE_BYTES;
@@ -110,6 +111,20 @@ pub enum Meanwhile {
     /// It looks, and wants its core all the time, as one does that computes: a virtual machine that is busy is stopped by others
     /// where one that sleeps is not, and that is no runtime's doing.
     Looks,
+    /// It computes a slice at a time and looks in between: what a background that wants the whole core makes of a read where
+    /// nothing but the processor and the machine come between.
+    Computes,
+}
+
+/// Computes for as long as a task of a runtime does before it gives way.
+fn compute() {
+    let slice = Duration::from_micros(StartOptions::default().slice_us);
+    let (begun, mut state) = (Instant::now(), 1_u64);
+    while begun.elapsed() < slice {
+        for _ in 0..100 {
+            std::hint::black_box(next_page(&mut state, FILE_BYTES));
+        }
+    }
 }
 
 /// Reads random pages, `depth` at a time and beside so many long reads, for `length`, on a thread pinned to the first core.
@@ -133,6 +148,9 @@ fn read_for(path: &Path, depth: usize, long: usize, meanwhile: Meanwhile, length
                 each.push(begun[slot].elapsed().as_nanos() as u32);
             }
         });
+        if meanwhile == Meanwhile::Computes {
+            compute();
+        }
     }
     Latencies {
         each,
