@@ -17,7 +17,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use corelane::api::{Core, Service};
-use corelane::io::{Class, Io, Listener, Stream};
+use corelane::io::{Class, ClassTimes, Io, Listener, Stream};
 use futures_util::future::{Either, join, join_all, select};
 use rustls::ServerConfig;
 
@@ -33,6 +33,9 @@ use crate::tls::turns::Turns;
 
 /// Between two looks at something another core does: only while starting and ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// From this length on it is told that a task kept its core, if none of its class had for so long before.
+const TOLD_STALL: Duration = Duration::from_millis(10);
 
 /// Looks (each [`LOOK_AGAIN`] apart) for which commands under way may take to finish once the server drains.
 const DRAIN_LOOKS: u32 = 5_000;
@@ -149,7 +152,11 @@ impl RespService {
     /// Sweeps this core's clients and tells its shards' time until the database closes; the first core also samples what the rates of now are made of.
     async fn sweep<I: Io>(&self, core: &Core<I>, clients: &Clients<Socket<I::Stream>>) {
         let mut closing = pin!(core.closing());
+        let mut before = core.io().class_times();
         while !core.is_closing() {
+            let now = core.io().class_times();
+            tell_stalls(core.index(), before, now);
+            before = now;
             clients.sweep(&self.server, core.index(), now_ms(core)).await;
             self.tell_clocks(core);
             if core.index() == 0 {
@@ -337,6 +344,23 @@ async fn shake_hands<I: Io>(
     // An error means that the client has gone by itself.
     let _gone = stream.shutdown().await;
     Err(ended)
+}
+
+/// Tells which tasks kept the core for longer than any of their class before.
+fn tell_stalls(core: usize, before: Option<ClassTimes>, now: Option<ClassTimes>) {
+    let (Some(before), Some(now)) = (before, now) else {
+        return;
+    };
+    for (class, longest) in now.records(&before, TOLD_STALL) {
+        let kept_us = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        let class = class.name();
+        tracing::warn!(
+            core,
+            class,
+            kept_us,
+            "a task kept its core from all others for longer than any before"
+        );
+    }
 }
 
 /// The process's clock.

@@ -159,13 +159,19 @@ fn told(info: &str) -> (u64, BTreeMap<String, BTreeMap<String, u64>>) {
     for (name, value) in info.lines().filter_map(|line| line.trim().split_once(':')) {
         if name == "connected_clients" {
             clients = value.parse().unwrap_or(0);
-        } else if name.starts_with("core") {
+        } else if is_core(name) {
             let fields = value.split(',').filter_map(|field| field.split_once('='));
             let counts = fields.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
             cores.insert(name.to_owned(), counts.collect());
         }
     }
     (clients, cores)
+}
+
+/// Whether a line is of what a core holds; others that begin so tell what it has done, which grows for ever.
+fn is_core(name: &str) -> bool {
+    let number = name.strip_prefix("core");
+    number.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 /// Descriptors by what `/proc/PID/fd` says that they are of; the database lies in `data`.
@@ -196,7 +202,7 @@ mod tests {
         let info = [
             "# Clients\r\nconnected_clients:3\r\nmaxclients:9\r\n\r\n",
             "# Corelane\r\nshard0:health=ok,wal_writes=1,stall=none\r\n",
-            "core0:tasks=4,files=2\r\ncore1:tasks=5\r\n",
+            "core0:tasks=4,files=2\r\ncore1:tasks=5\r\ncore0_classes:flush_us=9\r\n",
         ]
         .concat();
         let (clients, cores) = told(&info);

@@ -15,9 +15,9 @@ use crate::api::launch::{Job, Launch, Routes, launch};
 use crate::api::ops::Routed;
 use crate::api::start::start;
 use crate::error::{Error, ErrorKind, Result};
-use crate::io::Held;
 use crate::io::cores::{CoreThread, StartOptions};
 use crate::io::runtime::Choice;
+use crate::io::{ClassTimes, Held};
 use crate::shard::batch::{Batch, check_key};
 use crate::shard::health::{closed, gone};
 use crate::shard::page::Page;
@@ -735,6 +735,14 @@ impl Stats {
         let shards = self.shards.iter();
         shards
             .filter_map(|shard| Some((shard.core, shard.held?)))
+            .collect()
+    }
+
+    /// What each class of tasks has had of each core, by its index; cores whose runtime does not count it are left out.
+    pub fn class_times(&self) -> BTreeMap<usize, ClassTimes> {
+        let shards = self.shards.iter();
+        shards
+            .filter_map(|shard| Some((shard.core, shard.class_times?)))
             .collect()
     }
 

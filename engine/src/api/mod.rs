@@ -35,8 +35,8 @@ pub use core::{Core, Service};
 pub use db::{Blocking, Db, Stats};
 pub use launch::{CoreSeat, launch};
 
-pub use crate::io::Held;
 pub use crate::io::runtime::Runtime;
+pub use crate::io::{ClassTime, ClassTimes, Held};
 pub use crate::shard::batch::{Batch, check_key, check_value};
 pub use crate::shard::histogram::Histogram;
 pub use crate::shard::page::{Entries, Page};

@@ -20,6 +20,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
+mod account;
 pub mod checks;
 mod clock;
 #[doc(hidden)]
@@ -36,6 +37,7 @@ pub mod sim;
 pub mod uring;
 mod waker_slot;
 
+pub use account::{ClassTime, ClassTimes, STALL};
 pub use held::Held;
 
 /// How a file is opened.
@@ -117,6 +119,17 @@ impl Class {
         Self::Compaction,
         Self::Maintenance,
     ];
+
+    /// Its name in figures and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Foreground => "foreground",
+            Self::Flush => "flush",
+            Self::Level0 => "level0",
+            Self::Compaction => "compaction",
+            Self::Maintenance => "maintenance",
+        }
+    }
 }
 
 /// The machine as one core sees it. Cheap to clone.
@@ -178,6 +191,10 @@ pub trait Io: Clone + 'static {
     fn random_u64(&self) -> u64;
     /// What this core holds now, where the runtime counts it.
     fn held(&self) -> Option<Held> {
+        None
+    }
+    /// What each class has had of this core, where the runtime counts it.
+    fn class_times(&self) -> Option<ClassTimes> {
         None
     }
 

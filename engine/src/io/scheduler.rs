@@ -32,6 +32,7 @@ use atomic_waker::AtomicWaker;
 use crossbeam_queue::SegQueue;
 
 use super::Class;
+use super::account::ClassTimes;
 use super::clock::now;
 
 const CLASSES: usize = Class::ALL.len();
@@ -259,6 +260,7 @@ struct Inner {
     ready_classes: Cell<Ready>,
     tasks: RefCell<Vec<Option<Task>>>,
     free_slots: RefCell<Vec<usize>>,
+    class_times: RefCell<ClassTimes>,
     /// When the task that runs now began to.
     began: Cell<Duration>,
     /// The class of the task that runs now, or ran last.
@@ -300,6 +302,7 @@ impl Scheduler {
             ready_classes: Cell::default(),
             tasks: RefCell::default(),
             free_slots: RefCell::default(),
+            class_times: RefCell::default(),
             began: Cell::new(now()),
             class: Cell::new(Class::Foreground),
             running: Cell::new(false),
@@ -345,6 +348,11 @@ impl Scheduler {
     /// Whether the running task has had its slice.
     pub(in crate::io) fn should_yield(&self) -> bool {
         now().saturating_sub(self.0.began.get()) >= self.0.slice
+    }
+
+    /// What each class has had of the core.
+    pub(in crate::io) fn class_times(&self) -> ClassTimes {
+        *self.0.class_times.borrow()
     }
 
     /// When the running task was polled.
@@ -490,9 +498,9 @@ impl Inner {
             self.class.set(Class::ALL[place]);
             self.poll_next(place);
             let after = now();
-            self.fairness
-                .borrow_mut()
-                .charge(place, after.saturating_sub(time));
+            let took = after.saturating_sub(time);
+            self.fairness.borrow_mut().charge(place, took);
+            self.class_times.borrow_mut().add(Class::ALL[place], took);
             time = after;
         };
         self.running.set(false);
@@ -702,6 +710,8 @@ mod tests {
             .flat_map(|turn| (0..3).map(move |task| (turn, task)))
             .collect();
         assert_eq!(*order.borrow(), expected);
+        let flush = scheduler.class_times().of(Class::Flush);
+        assert!(flush.polls >= 9 && flush.ran >= flush.longest, "{flush:?}");
     }
 
     #[test]

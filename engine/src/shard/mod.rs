@@ -247,6 +247,7 @@ impl<I: Io> Shard<I> {
             shard: self.number(),
             core: self.config.host.core(),
             held: self.io.held(),
+            class_times: self.io.class_times(),
             health: self.health.in_words(),
             stall: self.stall_in_words(),
             operations: counters.operations.get(),

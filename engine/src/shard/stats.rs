@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::compaction::stall::Reason;
-use crate::io::Held;
+use crate::io::{ClassTimes, Held};
 use crate::shard::histogram::{Histogram, Recorder};
 
 /// A counter of one core: no atomics, because nobody else touches it.
@@ -139,6 +139,8 @@ pub struct ShardStats {
     pub core: usize,
     /// What that core holds, all of its shards together; `None` where the runtime does not count it.
     pub held: Option<Held>,
+    /// What each class of tasks has had of that core; `None` where the runtime does not count it.
+    pub class_times: Option<ClassTimes>,
     /// Whether it takes writes, in words.
     pub health: String,
     /// Why writers are delayed, in words; empty when they are not.

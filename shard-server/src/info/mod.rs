@@ -169,7 +169,8 @@ fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use corelane::api::{Held, ShardStats};
+    use corelane::api::{ClassTimes, Held, ShardStats};
+    use corelane::io::Class;
 
     use super::*;
     use crate::testing::server;
@@ -203,6 +204,8 @@ mod tests {
 
     #[test]
     fn every_line_is_a_heading_a_gap_or_a_pair() {
+        let mut times = ClassTimes::default();
+        times.add(Class::Flush, Duration::from_millis(3));
         let stats = Stats {
             shards: vec![ShardStats {
                 table_entries: 9,
@@ -211,6 +214,7 @@ mod tests {
                     tasks: 7,
                     ..Held::default()
                 }),
+                class_times: Some(times),
                 ..ShardStats::default()
             }],
         };
@@ -248,6 +252,8 @@ mod tests {
             "exact=0",
             "# Corelane\r\nshard0:health=",
             "core1:tasks=7,timers=0,operations=0,files=0,",
+            "core1_classes:foreground_us=0,foreground_stalls=0,foreground_longest_us=0,flush_us=3000,flush_stalls=1,\
+             flush_longest_us=3000,",
         ] {
             assert!(text.contains(part), "{part}");
         }

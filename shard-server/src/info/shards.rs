@@ -1,6 +1,6 @@
 //! How many keys there are, and the engine's shards, one line each.
 
-use corelane::api::{Held, ShardStats};
+use corelane::api::{ClassTimes, Held, ShardStats};
 
 use super::Facts;
 use super::page::Page;
@@ -28,6 +28,19 @@ pub(super) fn corelane(page: &mut Page, facts: &Facts<'_>) {
     for (core, held) in facts.stats.held() {
         page.line(format_args!("core{core}"), held_by(&held));
     }
+    for (core, times) in facts.stats.class_times() {
+        page.line(format_args!("core{core}_classes"), had_by(&times));
+    }
+}
+
+/// What each class of tasks has had of a core; a stall is one that kept it for a millisecond or more.
+fn had_by(times: &ClassTimes) -> String {
+    let classes = times.iter().map(|(class, time)| {
+        let (name, ran, longest) = (class.name(), time.ran.as_micros(), time.longest.as_micros());
+        let stalls = time.stalls;
+        format!("{name}_us={ran},{name}_stalls={stalls},{name}_longest_us={longest}")
+    });
+    classes.collect::<Vec<_>>().join(",")
 }
 
 /// What a core holds of the machine. Of a server at rest, one that grows with the load and stays is a leak.

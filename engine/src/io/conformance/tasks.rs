@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::super::{Class, File, Io, OpenOptions};
+use super::super::{Class, File, Io, OpenOptions, STALL};
 use super::files::{read_bytes, write_pages};
 use super::until;
 use crate::types::PAGE_BYTES;
@@ -149,6 +149,18 @@ pub async fn timers<I: Io>(io: I) {
     );
     io.sleep(Duration::from_millis(1)).await;
     assert!(io.polled_at() > now, "a task is polled anew after each wait");
+    if let Some(before) = io.class_times() {
+        let kept = io.now();
+        while io.now() - kept < 2 * STALL {}
+        io.yield_now().await;
+        let (class, now) = (Class::Foreground, io.class_times().expect("it counts"));
+        let (before, now) = (before.of(class), now.of(class));
+        assert!(
+            now.stalls > before.stalls && now.longest >= 2 * STALL,
+            "{before:?}, {now:?}"
+        );
+        assert!(now.ran - before.ran >= 2 * STALL && now.polls > before.polls);
+    }
     assert!(
         io.wall_clock_ms() > 1_600_000_000_000,
         "the wall clock counts from 1970"

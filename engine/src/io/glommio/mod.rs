@@ -27,7 +27,7 @@ use glommio::GlommioError;
 use super::clock;
 use super::names::{self, FileLock};
 use super::scheduler::{self, Scheduler};
-use super::{Class, DirEntry, Io, OpenOptions};
+use super::{Class, ClassTimes, DirEntry, Io, OpenOptions};
 use blocking::blocking;
 use in_flight::InFlight;
 
@@ -226,6 +226,10 @@ impl Io for GlommioIo {
 
     fn random_u64(&self) -> u64 {
         clock::random_u64()
+    }
+
+    fn class_times(&self) -> Option<ClassTimes> {
+        Some(self.0.scheduler.class_times())
     }
 
     fn listen(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + 'static {

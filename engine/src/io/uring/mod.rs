@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use super::names::{self, FileLock};
 use super::scheduler::{self, Scheduler};
-use super::{Class, DirEntry, Held, Io, OpenOptions, clock};
+use super::{Class, ClassTimes, DirEntry, Held, Io, OpenOptions, clock};
 use descriptor::Descriptor;
 use operation::Operation;
 use reactor::Reactor;
@@ -217,6 +217,10 @@ impl Io for UringIo {
             tasks: core.scheduler.tasks() as u64,
             ..core.reactor.held()
         })
+    }
+
+    fn class_times(&self) -> Option<ClassTimes> {
+        Some(self.0.scheduler.class_times())
     }
 
     fn listen(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + 'static {

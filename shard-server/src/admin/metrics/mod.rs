@@ -1,8 +1,9 @@
 //! `/metrics`: every family made from one snapshot, in the exposition format of OpenMetrics by `prometheus-client`.
 //!
 //! Nothing is registered ahead and nothing is kept: what is exported is what the snapshot holds. The number of lines is
-//! bounded by shards, levels and the command table, none of which a client can make grow.
+//! bounded by cores, shards, levels and the command table, none of which a client can make grow.
 
+mod cores;
 mod families;
 mod process;
 mod shards;
@@ -54,6 +55,7 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut families = Families::new(encoder);
         process::encode(self, &mut families)?;
+        cores::encode(&self.stats, &mut families)?;
         shards::encode(&self.stats.shards, &mut families)
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
-use corelane::api::ShardStats;
+use corelane::api::{ClassTimes, ShardStats};
+use corelane::io::Class;
 use serde_json::Value;
 
 use super::shards::MAX_REASON_CHARS;
@@ -32,6 +34,10 @@ fn snapshot() -> Snapshot {
         shard.wal_write_us.record(us);
     }
     shard.stalled_us[1] = 2_000_000;
+    let mut times = ClassTimes::default();
+    times.add(Class::Compaction, Duration::from_millis(250));
+    times.add(Class::Compaction, Duration::from_micros(250));
+    shard.class_times = Some(times);
     let mut totals = Totals {
         hits: 7,
         by_command: vec![CommandTotals::default(); table::ALL.len()],
@@ -84,6 +90,11 @@ fn counts_arrive_under_their_names_and_labels() {
         "corelane_read_amplification_ratios{shard=\"0\"} 0.5",
         "corelane_level_bytes{shard=\"0\",level=\"1\"} 500",
         "corelane_replayed_batches{shard=\"0\"} 12",
+        "corelane_core_class_busy_seconds_total{core=\"0\",class=\"compaction\"} 0.25025",
+        "corelane_core_class_polls_total{core=\"0\",class=\"compaction\"} 2",
+        "corelane_core_class_stalls_total{core=\"0\",class=\"compaction\"} 1",
+        "corelane_core_class_stalls_total{core=\"0\",class=\"foreground\"} 0",
+        "corelane_core_class_longest_stall_seconds{core=\"0\",class=\"compaction\"} 0.25",
         "corelane_expired_dropped_total{shard=\"1\"} 6",
         "corelane_failing_job{shard=\"0\",reason=\"merging: \\\"7.sst\\\"\\nis damaged\"} 1",
         "corelane_shard_state{shard=\"0\",state=\"poisoned\"} 1",
