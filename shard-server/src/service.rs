@@ -34,8 +34,9 @@ use crate::tls::turns::Turns;
 /// Between two looks at something another core does: only while starting and ending.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// From this length on it is told that a task kept its core, if none of its class had for so long before.
-const TOLD_STALL: Duration = Duration::from_millis(10);
+/// From this length on it is told that a task kept its core, if none of its class had for so long lately: longer than others of the
+/// machine commonly have a processor at once.
+const TOLD_STALL: Duration = Duration::from_millis(50);
 
 /// Looks (each [`LOOK_AGAIN`] apart) for which commands under way may take to finish once the server drains.
 const DRAIN_LOOKS: u32 = 5_000;
@@ -346,7 +347,7 @@ async fn shake_hands<I: Io>(
     Err(ended)
 }
 
-/// Tells which tasks kept the core for longer than any of their class before.
+/// Tells which classes kept the core for longer than they had lately.
 fn tell_stalls(core: usize, before: Option<ClassTimes>, now: Option<ClassTimes>) {
     let (Some(before), Some(now)) = (before, now) else {
         return;
@@ -358,7 +359,7 @@ fn tell_stalls(core: usize, before: Option<ClassTimes>, now: Option<ClassTimes>)
             core,
             class,
             kept_us,
-            "a task kept its core from all others for longer than any before"
+            "a task of this class kept its core, or the machine stopped it, for longer than any lately"
         );
     }
 }

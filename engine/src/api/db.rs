@@ -738,7 +738,8 @@ impl Stats {
             .collect()
     }
 
-    /// What each class of tasks has had of each core, by its index; cores whose runtime does not count it are left out.
+    /// What each class of tasks has had of each core, by its index; cores whose runtime does not count it, and those that host no
+    /// shard, are left out.
     pub fn class_times(&self) -> BTreeMap<usize, ClassTimes> {
         let shards = self.shards.iter();
         shards

