@@ -66,18 +66,20 @@ impl ClassTimes {
     }
 
     /// What each has had, the most urgent first.
-    pub fn iter(&self) -> impl Iterator<Item = (Class, ClassTime)> + '_ {
-        Class::ALL.into_iter().map(|class| (class, self.of(class)))
+    pub fn iter(&self) -> impl Iterator<Item = (Class, ClassTime)> + use<> {
+        let times = *self;
+        Class::ALL.into_iter().map(move |class| (class, times.of(class)))
     }
 
     /// The classes of which a task has kept the core for `from` or longer, and a quarter longer than any of its class was known
     /// to have `before`; with how long. So who looks now and then and tells of each tells few times a minute, whatever happens.
     pub fn records(&self, before: &Self, from: Duration) -> Vec<(Class, Duration)> {
-        let all = Class::ALL.into_iter();
-        let longest = all.map(|class| (class, self.of(class).longest, before.of(class).longest));
-        let records = longest.filter(|&(_, now, before)| now >= from && now >= before + before / 4);
-        let changed = records.filter(|(_, now, before)| now > before);
-        changed.map(|(class, now, _)| (class, now)).collect()
+        let longest = self.iter().map(|(class, time)| (class, time.longest));
+        let records = longest.filter(|&(class, now)| {
+            let before = before.of(class).longest;
+            now >= from && now >= before + before / 4
+        });
+        records.collect()
     }
 }
 

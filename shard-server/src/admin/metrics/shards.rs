@@ -3,6 +3,7 @@
 use std::fmt::Error;
 
 use corelane::api::{Histogram, ShardStats, StallCause};
+use corelane::io::Class;
 use prometheus_client::registry::Unit;
 
 use super::families::{Families, Labels, seconds};
@@ -181,11 +182,11 @@ fn by_kind(shards: &[ShardStats], out: &mut Families<'_>) -> Result<(), Error> {
         "Weight of background work on the shard's core, 1 to 1000: flushes, merges out of level 0, merges below.",
         shards.iter().flat_map(|shard| {
             [
-                ("flush", shard.flush_shares),
-                ("level0", shard.level0_shares),
-                ("compaction", shard.compaction_shares),
+                (Class::Flush, shard.flush_shares),
+                (Class::Level0, shard.level0_shares),
+                (Class::Compaction, shard.compaction_shares),
             ]
-            .map(|(work, shares)| (labels_and(shard, "work", work), u64::from(shares)))
+            .map(|(class, shares)| (labels_and(shard, "work", class.name()), u64::from(shares)))
         }),
     )?;
     out.gauge(
